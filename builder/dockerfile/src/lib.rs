@@ -1,0 +1,1 @@
+//! Parses Dockerfiles: text becomes an AST with spans and every diagnostic.

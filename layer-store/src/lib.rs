@@ -1,0 +1,1 @@
+//! One directory of blobs, layers, images, tags and cache records.

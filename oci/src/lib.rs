@@ -1,0 +1,1 @@
+//! The nouns of image-spec and distribution-spec: pure data, no files, no network.

@@ -1,0 +1,1 @@
+//! Runs one process in an isolated container on a given root filesystem.
