@@ -48,6 +48,7 @@ pub struct Index {
 
 /// What a registry may answer for a name: one manifest, or an index of them.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few are held at a time, never a list of them")]
 pub enum ManifestOrIndex {
     /// An image manifest.
     Manifest(Document<Manifest>),
