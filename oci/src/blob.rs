@@ -83,6 +83,12 @@ impl<R: Read> Verified<R> {
         Self { inner, hasher, digest: blob.digest.clone(), size: blob.size, read: 0 }
     }
 
+    /// Reads through `wrap` from here on; what it hands out is verified as before.
+    pub fn map<S>(self, wrap: impl FnOnce(R) -> S) -> Verified<S> {
+        let Self { inner, hasher, digest, size, read } = self;
+        Verified { inner: wrap(inner), hasher, digest, size, read }
+    }
+
     fn finish(&mut self) -> io::Result<()> {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         if self.read != self.size {
