@@ -1,1 +1,53 @@
 //! Parses Dockerfiles: text becomes an AST with spans and every diagnostic.
+//!
+//! ```text
+//! parse(text) ─▶ Parsed { dockerfile, diagnostics }        every mistake at once, nothing lost that was right
+//! word.expand(variables) ─▶ String                         later, by whoever knows the variables
+//! ```
+//!
+//! Pure: no I/O, no environment, no panic on any input. The language is that of Dockerfile frontend 1.26.
+//!
+//! Not here: resolving names, planning, drawing excerpts, the lint rules that need more than one line.
+//!
+//! ```
+//! let parsed = dockerfile::parse("FROM alpine\nRNU true\n");
+//! assert_eq!(parsed.dockerfile.stages.len(), 1);
+//! assert_eq!(parsed.diagnostics[0].title, "unknown instruction `RNU`");
+//! ```
+
+mod command;
+mod diagnostic;
+mod directives;
+mod dockerfile;
+mod expand;
+mod flags;
+mod heredoc;
+mod instruction;
+mod json;
+mod lines;
+mod mount;
+mod parse;
+mod pattern;
+mod print;
+mod source;
+mod suggest;
+mod template;
+mod word;
+
+pub use command::{Command, Invocation};
+pub use diagnostic::{Diagnostic, Help, Severity};
+pub use directives::{Check, Directives, LANGUAGE_VERSION, Rules};
+pub use dockerfile::{Dockerfile, Parsed, Stage};
+pub use expand::{ExpandError, MAX_OUTPUT};
+pub use heredoc::Heredoc;
+pub use instruction::{
+    Add, Arg, ArgDeclaration, Copy, CopySource, CopySources, Device, Env, Expose, Form, From, Healthcheck, Instruction,
+    KeyValue, Label, Located, Maintainer, NetworkMode, Onbuild, Run, Security, Shell, Stopsignal, User, Volume,
+    Workdir,
+};
+pub use mount::{BindMount, CacheMount, Mount, MountError, MountFlag, SecretMount, Sharing, SshMount, TmpfsMount};
+pub use parse::{MAX_INSTRUCTIONS, MAX_LINE, MAX_SIZE, parse, parse_trigger};
+pub use pattern::PatternError;
+pub use source::{Position, Source, Span, decode};
+pub use template::SyntaxErrorKind;
+pub use word::{Literal, NoVariables, Variables, Word};
