@@ -1,1 +1,64 @@
 //! One directory of blobs, layers, images, tags and cache records.
+//!
+//! ```text
+//! blob ──apply──▶ layer (tree) ──prepare──▶ active snapshot ──freeze──▶ frozen layer ──seal──▶ layer ──layer_blob──▶ blob
+//!                                  (overlay mount)          (rename)                (diff ID, rename)      (gzip)
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `store`, `lease`, `record` | the directory itself; what running commands hold; small JSON files |
+//! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
+//! | `layers`, `apply`, `tree_tar`, `compress` | layers, from a blob to a tree and back |
+//! | `unpack` | archives that are no layers |
+//! | `snapshot`, `overlay`, `implied` | mounted stacks of layers |
+//! | `images`, `tags`, `find`, `manifest`, `cache` | images, their names and documents; build-cache records |
+//! | `usage`, `needs`, `prune`, `remove_image`, `remove_tree` | looking after the store |
+//!
+//! Invariants: nothing is visible before it is complete (written in `tmp/`, then renamed); no index is shared, so an unreadable
+//! file costs only what it describes; the digits of a digest, of a cache key, and generated names are all that paths are made of.
+
+#![forbid(unsafe_code)]
+
+mod apply;
+mod blob_writer;
+mod blobs;
+mod cache;
+mod compress;
+mod file_error;
+mod find;
+mod images;
+mod implied;
+mod layers;
+mod lease;
+mod manifest;
+mod needs;
+mod overlay;
+mod prune;
+mod record;
+mod remove_image;
+mod remove_tree;
+mod snapshot;
+mod store;
+mod sys;
+mod tags;
+mod tree_tar;
+mod unpack;
+mod usage;
+
+pub use apply::{ApplyError, TarError};
+pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
+pub use compress::CompressError;
+pub use file_error::{FileError, RecordError};
+pub use find::FindError;
+pub use images::{Image, ImageError, ImageId};
+pub use layers::{Form, LayerError, LayerRecord, Skipped};
+pub use manifest::ManifestError;
+pub use prune::{Freed, FreedKind, LabelFilter, Prune, PruneError, PruneImages};
+pub use remove_image::RemoveError;
+pub use snapshot::{ActiveSnapshot, FrozenLayer, Lower, SealError, Skeleton, SnapshotError, View};
+pub use store::{OpenError, Store};
+pub use tags::TagError;
+pub use tree_tar::TreeTarError;
+pub use unpack::{UnpackError, Unpacked};
+pub use usage::{Share, Usage, UsageError};

@@ -1,0 +1,253 @@
+//! Images: a config, its layers, and the manifests it came with or went out as.
+//!
+//! An image is its config's digest. Its record is complete in itself; the names that mean it are in `tags`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use oci::{Descriptor, DiffId, Digest, Document, DocumentError, ImageConfig, Manifest, MediaType, Reference};
+use serde::{Deserialize, Serialize};
+
+use crate::lease::Held;
+use crate::store::{digest_of_name, list};
+use crate::{FileError, LayerError, RecordError, Store, record};
+use oci::BlobError;
+
+/// Layers of one image, at most.
+pub(crate) const MAX_LAYERS: usize = 500;
+
+/// An image: the digest of its config.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageId(pub Digest);
+
+impl std::fmt::Display for ImageId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the store knows of an image.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The digest of its config.
+    pub id: ImageId,
+    /// Its config, as it came.
+    pub config: Document<ImageConfig>,
+    /// The manifests it came with or went out as, latest last.
+    pub manifests: Vec<Descriptor>,
+    /// Where registries have it, by manifest digest.
+    pub repo_digests: Vec<Reference>,
+    /// The names that mean it, sorted.
+    pub tags: Vec<Reference>,
+    /// Bytes of the files in all of its layers.
+    pub size: u64,
+    /// When it came into this store.
+    pub stored: SystemTime,
+}
+
+/// Why an image could not be kept or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each message says what its variant means")]
+pub enum ImageError {
+    #[error("image {id} is not here")]
+    NotFound { id: ImageId },
+    #[error("image {id} cannot be used")]
+    Record { id: ImageId, source: RecordError },
+    #[error("the config of image {id} cannot be read")]
+    Config { id: ImageId, source: BlobError },
+    #[error("the config of image {id} is not one")]
+    ConfigDocument { id: ImageId, source: DocumentError },
+    #[error("`{}` is not the record of an image", .name.escape_debug())]
+    Stray { name: String },
+    #[error("image {id} has {count} layers, more than the {MAX_LAYERS} that are kept")]
+    TooManyLayers { id: ImageId, count: usize },
+    #[error("image {id} cannot be kept without its layers")]
+    Layer { id: ImageId, source: LayerError },
+    #[error("manifest {manifest} is of image {actual}, not of {id}")]
+    ForeignManifest { id: ImageId, manifest: Digest, actual: ImageId },
+    #[error("manifest {manifest} of image {id} has {actual} layers, but its config has {expected}")]
+    LayerCount { id: ImageId, manifest: Digest, expected: usize, actual: usize },
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The file in `images/`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ImageRecord {
+    pub(crate) id: ImageId,
+    pub(crate) layers: Vec<DiffId>,
+    /// Manifests with all the blobs they name, latest last.
+    pub(crate) manifests: Vec<KnownManifest>,
+    pub(crate) repo_digests: Vec<Reference>,
+    /// Nanoseconds since 1970.
+    pub(crate) stored: u64,
+}
+
+/// A manifest of an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KnownManifest {
+    pub(crate) manifest: Descriptor,
+    pub(crate) blobs: Vec<Descriptor>,
+}
+
+impl ImageRecord {
+    /// Returns every blob that the image needs to be pushed as it came.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Digest> {
+        let of_manifest = |known: &KnownManifest| known.blobs.len();
+        debug_assert!(self.manifests.iter().all(|known| of_manifest(known) > 0));
+        let manifests = self.manifests.iter();
+        let named = manifests.flat_map(|known| std::iter::once(&known.manifest).chain(&known.blobs));
+        std::iter::once(&self.id.0).chain(named.map(|blob| &blob.digest))
+    }
+
+    pub(crate) fn stored(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.stored)
+    }
+}
+
+impl Store {
+    /// Keeps an image, all of whose layers are here; repeatable.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Layer`] when a layer is not here.
+    pub fn add_image(&self, config: &Document<ImageConfig>) -> Result<ImageId, ImageError> {
+        let id = ImageId(config.digest());
+        let layers = config.value().rootfs.diff_ids.clone();
+        if layers.len() > MAX_LAYERS {
+            return Err(ImageError::TooManyLayers { id, count: layers.len() });
+        }
+        for diff_id in &layers {
+            self.layer(diff_id).map_err(|source| ImageError::Layer { id: id.clone(), source })?;
+        }
+        self.put_blob(MediaType::OCI_CONFIG, config.bytes())?;
+        let path = self.image_path(&id);
+        self.hold(Held::Image(id.clone()), &path)?;
+        // one that cannot be read is written anew
+        if !matches!(record::read::<ImageRecord>(&path), Ok(Some(known)) if known.id == id) {
+            let stored = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let stored = u64::try_from(stored.as_nanos()).unwrap_or(u64::MAX);
+            let (manifests, repo_digests) = (Vec::new(), Vec::new());
+            let record = ImageRecord { id: id.clone(), layers, manifests, repo_digests, stored };
+            self.write_record(&path, &record)?;
+        }
+        Ok(id)
+    }
+
+    /// Notes a manifest of the image: it came from, or went to, `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::ForeignManifest`] when the manifest is of another image, [`ImageError::LayerCount`] when it has another
+    /// number of layers than the config.
+    pub fn add_manifest(
+        &self,
+        id: &ImageId,
+        manifest: &Document<Manifest>,
+        media_type: MediaType,
+        name: Option<&Reference>,
+    ) -> Result<(), ImageError> {
+        let mut record = self.held_image(id)?;
+        let value = manifest.value();
+        if value.config.digest != id.0 {
+            let actual = ImageId(value.config.digest.clone());
+            return Err(ImageError::ForeignManifest { id: id.clone(), manifest: manifest.digest(), actual });
+        }
+        if value.layers.len() != record.layers.len() {
+            let (expected, actual) = (record.layers.len(), value.layers.len());
+            return Err(ImageError::LayerCount { id: id.clone(), manifest: manifest.digest(), expected, actual });
+        }
+        let descriptor = self.put_blob(media_type, manifest.bytes())?;
+        let blobs: Vec<Descriptor> = std::iter::once(&value.config).chain(&value.layers).cloned().collect();
+        let path = self.image_path(id);
+        let _lock = crate::lease::StoreLock::exclusive(self.root())?;
+        // somebody else may have added another meanwhile
+        record = self.read_image(id)?;
+        record.manifests.retain(|known| known.manifest.digest != descriptor.digest);
+        let digest = descriptor.digest.clone();
+        record.manifests.push(KnownManifest { manifest: descriptor, blobs });
+        if let Some(name) = name.map(|name| name.at(digest)).filter(|name| !record.repo_digests.contains(name)) {
+            record.repo_digests.push(name);
+        }
+        Ok(self.write_record(&path, &record)?)
+    }
+
+    /// Returns an image; it stays until this command ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::NotFound`], or what of it cannot be read.
+    pub fn image(&self, id: &ImageId) -> Result<Image, ImageError> {
+        let record = self.held_image(id)?;
+        let tags = self.tags()?;
+        self.describe(record, &tags)
+    }
+
+    /// Lists the images, latest first; one that cannot be read is an error of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::File`] when the directory cannot be read.
+    pub fn images(&self) -> Result<Vec<Result<Image, ImageError>>, ImageError> {
+        let tags = self.tags()?;
+        let ids = self.image_ids()?.into_iter();
+        let images = ids.map(|id| self.read_image(&id?).and_then(|record| self.describe(record, &tags)));
+        // one that was removed meanwhile is no error
+        let mut images: Vec<_> = images.filter(|image| !matches!(image, Err(ImageError::NotFound { .. }))).collect();
+        images.sort_by_key(|image| std::cmp::Reverse(image.as_ref().ok().map(|image| image.stored)));
+        Ok(images)
+    }
+
+    pub(crate) fn held_image(&self, id: &ImageId) -> Result<ImageRecord, ImageError> {
+        self.hold(Held::Image(id.clone()), &self.image_path(id))?;
+        self.read_image(id)
+    }
+
+    pub(crate) fn read_image(&self, id: &ImageId) -> Result<ImageRecord, ImageError> {
+        let read = record::read::<ImageRecord>(&self.image_path(id));
+        match read.map_err(|source| ImageError::Record { id: id.clone(), source })? {
+            Some(record) if record.id == *id => Ok(record),
+            _ => Err(ImageError::NotFound { id: id.clone() }),
+        }
+    }
+
+    /// Lists the images that have a record, readable or not.
+    pub(crate) fn image_ids(&self) -> Result<Vec<Result<ImageId, ImageError>>, FileError> {
+        let paths = list(&self.root().join("images"))?;
+        Ok(paths.iter().map(|path| image_of_path(path)).collect())
+    }
+
+    /// Reads the config of an image that may have no record.
+    pub(crate) fn config(&self, id: &ImageId) -> Result<Document<ImageConfig>, ImageError> {
+        let bytes = self.read_blob(&id.0, ImageConfig::MAX_SIZE);
+        let bytes = bytes.map_err(|source| ImageError::Config { id: id.clone(), source })?;
+        let config = Document::parse(bytes, "image config", ImageConfig::MAX_SIZE);
+        config.map_err(|source| ImageError::ConfigDocument { id: id.clone(), source })
+    }
+
+    fn describe(&self, record: ImageRecord, tags: &BTreeMap<Reference, ImageId>) -> Result<Image, ImageError> {
+        let config = self.config(&record.id)?;
+        let mut size = 0_u64;
+        for diff_id in &record.layers {
+            let layer = self.read_layer(diff_id);
+            let layer = layer.map_err(|source| ImageError::Layer { id: record.id.clone(), source })?;
+            size = size.saturating_add(layer.content_size);
+        }
+        let tags = tags.iter().filter(|(_, id)| **id == record.id).map(|(name, _)| name.clone()).collect();
+        let stored = record.stored();
+        let manifests = record.manifests.into_iter().map(|known| known.manifest).collect();
+        Ok(Image { id: record.id, config, manifests, repo_digests: record.repo_digests, tags, size, stored })
+    }
+}
+
+fn image_of_path(path: &Path) -> Result<ImageId, ImageError> {
+    let is_record = path.extension().is_some_and(|extension| extension == "json");
+    let digest = path.file_stem().filter(|_| is_record).and_then(digest_of_name);
+    let stray = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    digest.map(ImageId).ok_or_else(|| ImageError::Stray { name: stray() })
+}

@@ -1,0 +1,172 @@
+//! Layers: their records, and how a finished one becomes visible.
+//!
+//! ```text
+//! layers/<diff-id hex>/record.json   what the layer is, in which form, and which blobs hold it
+//! layers/<diff-id hex>/tree/         its files as an overlay lower directory (form `tree`)
+//! ```
+//!
+//! A layer is its diff ID and may be here in one of several forms; [`Form::Tree`] is the only one so far. The directory is
+//! made in `tmp/` and renamed as a whole, so a layer without a record does not exist.
+
+use std::path::Path;
+
+use oci::{Descriptor, DiffId};
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::file_error::failed;
+use crate::lease::{Held, StoreLock, exists};
+use crate::remove_tree::remove_tree;
+use crate::{FileError, RecordError, Store, record};
+
+/// How a layer is kept so that it can be mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Form {
+    /// An overlay lower directory.
+    Tree,
+}
+
+/// What could not be kept from a layer's tar, and was counted instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Devices that this user may not make, and character devices 0:0, which would hide files of lower layers.
+    pub devices: u64,
+    /// Extended attributes that this user may not set, and those that belong to overlay.
+    pub xattrs: u64,
+}
+
+/// What the store knows of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The digest of the layer's tar.
+    pub diff_id: DiffId,
+    /// How it is kept.
+    pub form: Form,
+    /// Bytes of all files together; a file with several names counts once.
+    pub content_size: u64,
+    /// Bytes of the tar.
+    pub tar_size: u64,
+    /// Entries of the tar.
+    pub entries: u64,
+    /// The blobs that hold this layer's tar, compressed or not; one that is not here is not forgotten.
+    pub blobs: Vec<Descriptor>,
+    /// What was left out.
+    #[serde(default)]
+    pub skipped: Skipped,
+    /// Directories that the tar has no entry for, as [`crate::implied`] writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) implied: Vec<String>,
+    /// Whether the tar has an entry for the root directory.
+    #[serde(default)]
+    pub(crate) has_root: bool,
+    /// Whether the layer hides everything below it.
+    #[serde(default)]
+    pub(crate) is_opaque: bool,
+}
+
+/// Why a layer is not known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each message says what its variant means")]
+pub enum LayerError {
+    #[error("layer {diff_id} is not here")]
+    NotFound { diff_id: DiffId },
+    #[error("layer {diff_id} cannot be used")]
+    Record { diff_id: DiffId, source: RecordError },
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Store {
+    /// Tells whether the layer is here and can be mounted; if so it stays until this command ends.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::Record`] when it is here and its record cannot be read.
+    pub fn has_layer(&self, diff_id: &DiffId) -> Result<bool, LayerError> {
+        match self.layer(diff_id) {
+            Ok(_) => Ok(true),
+            Err(LayerError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns what is known of a layer; it stays until this command ends.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::NotFound`], or [`LayerError::Record`] when its record cannot be read.
+    pub fn layer(&self, diff_id: &DiffId) -> Result<LayerRecord, LayerError> {
+        let path = self.layer_path(diff_id);
+        if !self.hold(Held::Layer(diff_id.clone()), &path)? {
+            return Err(LayerError::NotFound { diff_id: diff_id.clone() });
+        }
+        self.read_layer(diff_id)
+    }
+
+    /// Reads a layer's record without holding the layer.
+    pub(crate) fn read_layer(&self, diff_id: &DiffId) -> Result<LayerRecord, LayerError> {
+        let unusable = |source| LayerError::Record { diff_id: diff_id.clone(), source };
+        let found = record::read::<LayerRecord>(&self.layer_path(diff_id).join("record.json")).map_err(unusable)?;
+        match found {
+            Some(record) if record.diff_id == *diff_id => Ok(record),
+            _ => Err(LayerError::NotFound { diff_id: diff_id.clone() }),
+        }
+    }
+
+    /// Makes a finished layer visible: `directory` holds its `tree`. False when the layer is here already.
+    pub(crate) fn place_layer(&self, directory: &Path, record: &LayerRecord) -> Result<bool, FileError> {
+        self.write_record(&directory.join("record.json"), record)?;
+        let path = self.layer_path(&record.diff_id);
+        self.hold(Held::Layer(record.diff_id.clone()), &path)?;
+        match rustix::fs::renameat_with(rustix::fs::CWD, directory, rustix::fs::CWD, &path, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => {}
+            Err(error) => return Err(failed("make", &path)(error)),
+        }
+        if self.read_layer(&record.diff_id).is_ok() {
+            return Ok(false);
+        }
+        self.replace_broken_layer(directory, &path)
+    }
+
+    fn replace_broken_layer(&self, directory: &Path, path: &Path) -> Result<bool, FileError> {
+        let trash = self.temporary("trash")?;
+        {
+            let _lock = StoreLock::exclusive(self.root())?;
+            std::fs::rename(path, &trash).map_err(failed("replace", path))?;
+            std::fs::rename(directory, path).map_err(failed("make", path))?;
+        }
+        remove_tree(&trash)?;
+        Ok(true)
+    }
+
+    /// Notes that `blob` holds the layer's tar.
+    pub(crate) fn note_blob(&self, diff_id: &DiffId, blob: &Descriptor) -> Result<(), LayerError> {
+        // what only the manifest it came from says is not the layer's
+        let blob = Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size);
+        if self.layer(diff_id)?.blobs.contains(&blob) {
+            return Ok(());
+        }
+        let _lock = StoreLock::exclusive(self.root())?;
+        let mut record = self.read_layer(diff_id)?;
+        record.blobs.retain(|known| known.digest != blob.digest);
+        record.blobs.push(blob);
+        Ok(self.write_record(&self.layer_path(diff_id).join("record.json"), &record)?)
+    }
+
+    /// Returns the layer's first blob that is here; it is held.
+    pub(crate) fn kept_blob(&self, record: &LayerRecord) -> Result<Option<Descriptor>, FileError> {
+        for blob in &record.blobs {
+            let path = self.blob_path(&blob.digest);
+            let is_whole = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|file| file.len() == blob.size);
+            if exists(&path)? && self.hold(Held::Blob(blob.digest.clone()), &path)? && is_whole(&path) {
+                return Ok(Some(blob.clone()));
+            }
+        }
+        Ok(None)
+    }
+}

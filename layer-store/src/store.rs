@@ -1,0 +1,173 @@
+//! The store: one directory, shared by any number of processes.
+//!
+//! ```text
+//! ROOT/                          0700
+//!   blobs/sha256/<hex>           bytes as received or as pushed
+//!   layers/<diff-id hex>/        tree/, record.json, implied-<chain hex>/ (see `implied`)
+//!   images/<hex>.json            one image: config digest, layers, manifests
+//!   tags/<digest of name>.json   name → image
+//!   cache/<key>.json             cache key → layer
+//!   leases/                      `lock`, and one locked file per running command
+//!   tmp/<lease>/                 a running command's unfinished work;  tmp/partial-…: downloads that can resume
+//! ```
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use oci::{DiffId, Digest, Reference};
+
+use crate::file_error::failed;
+use crate::lease::{self, Lease};
+use crate::overlay::OverlayXattrs;
+use crate::{CacheKey, FileError, ImageId};
+
+/// A directory of blobs, layers, images, tags and cache records.
+///
+/// Clones share one lease: what any of them hands out, finds or makes stays until the last is dropped. A program that
+/// does several independent things opens the directory once for each.
+#[derive(Clone)]
+pub struct Store(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) root: PathBuf,
+    pub(crate) lease: Mutex<Option<Arc<Lease>>>,
+    pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
+}
+
+/// Why a directory could not be opened as a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each message says what its variant means")]
+pub enum OpenError {
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+const DIRECTORIES: [&str; 8] = ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "leases", "tmp"];
+
+impl Store {
+    /// Opens the store in `root`, and makes it if it is not there.
+    ///
+    /// Removes what dead commands left: their leases, their unfinished work, and downloads that nobody continued for a week.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::File`] when the directory cannot be made or read.
+    pub fn open(root: &Path) -> Result<Self, OpenError> {
+        let root = std::path::absolute(root).map_err(failed("find", root))?;
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&root).map_err(failed("make", &root))?;
+        for name in DIRECTORIES {
+            let path = root.join(name);
+            builder.create(&path).map_err(failed("make", &path))?;
+        }
+        lease::sweep(&root)?;
+        Ok(Self(Arc::new(Inner { root, lease: Mutex::new(None), overlay_xattrs: Mutex::new(None) })))
+    }
+
+    /// Returns the store's directory.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Writes everything that the store holds to the disk, once for all files.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when the file system cannot write it.
+    pub fn sync(&self) -> Result<(), FileError> {
+        let directory = File::open(self.root()).map_err(failed("open", self.root()))?;
+        rustix::fs::syncfs(directory).map_err(failed("sync", self.root()))
+    }
+
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root().join("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    pub(crate) fn layer_path(&self, diff_id: &DiffId) -> PathBuf {
+        self.root().join("layers").join(diff_id.0.hex())
+    }
+
+    pub(crate) fn image_path(&self, id: &ImageId) -> PathBuf {
+        self.root().join("images").join(format!("{}.json", id.0.hex()))
+    }
+
+    pub(crate) fn tag_path(&self, name: &Reference) -> PathBuf {
+        let file = format!("{}.json", Digest::of(name.to_string().as_bytes()).hex());
+        self.root().join("tags").join(file)
+    }
+
+    pub(crate) fn cache_path(&self, key: &CacheKey) -> PathBuf {
+        self.root().join("cache").join(format!("{key}.json"))
+    }
+
+    /// Returns this command's lease, and takes it out on first use.
+    pub(crate) fn lease(&self) -> Result<Arc<Lease>, FileError> {
+        let mut lease = self.0.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lease) = &*lease {
+            return Ok(Arc::clone(lease));
+        }
+        let new = Arc::new(Lease::new(self.root())?);
+        *lease = Some(Arc::clone(&new));
+        Ok(new)
+    }
+
+    /// Returns a fresh path in this command's directory of unfinished work.
+    pub(crate) fn temporary(&self, purpose: &'static str) -> Result<PathBuf, FileError> {
+        Ok(self.lease()?.fresh(purpose))
+    }
+
+    /// Makes a fresh directory for unfinished work.
+    pub(crate) fn temporary_directory(&self, purpose: &'static str) -> Result<PathBuf, FileError> {
+        let path = self.temporary(purpose)?;
+        std::fs::create_dir(&path).map_err(failed("make", &path))?;
+        Ok(path)
+    }
+
+    /// Tells which extended attributes overlay reads here: `trusted.overlay.*`, or `user.overlay.*` in a user namespace.
+    pub(crate) fn overlay_xattrs(&self) -> Result<OverlayXattrs, FileError> {
+        let mut known = self.0.overlay_xattrs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = *known {
+            return Ok(known);
+        }
+        let directory = self.temporary_directory("probe")?;
+        let found = OverlayXattrs::probe(&directory);
+        let _ = std::fs::remove_dir(&directory);
+        *known = Some(found);
+        Ok(found)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.0.root).finish()
+    }
+}
+
+/// Lists the files of a directory of the store; those that vanish meanwhile are left out.
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut paths = Vec::new();
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(paths),
+        Err(error) => return Err(failed("list", directory)(error)),
+    };
+    for entry in entries {
+        paths.push(entry.map_err(failed("list", directory))?.path());
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Reads a digest back from the digits in a file's name; the number of digits tells the algorithm.
+pub(crate) fn digest_of_name(name: &OsStr) -> Option<Digest> {
+    let hex = name.to_str()?;
+    let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
+    format!("{algorithm}:{hex}").parse().ok()
+}

@@ -1,0 +1,11 @@
+//! The store from outside: one module per subject; `tar` makes archives, `place` makes stores, namespaces and listings.
+
+mod apply;
+mod hostile;
+mod images;
+mod leases;
+mod place;
+mod prune;
+mod round_trip;
+mod snapshots;
+mod tar;
