@@ -1,0 +1,117 @@
+//! What a container is made of, as the caller describes it. Pure data.
+//!
+//! Not here: checking it (`plan.rs`), running it (`runtime.rs`).
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::User;
+use crate::terminal::Size;
+
+/// One process and the world it sees.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// Directory that becomes `/`. Mounts below it come along.
+    pub rootfs: PathBuf,
+    /// The command: a path, or a name that is looked up in the `PATH` of `env` inside the container; then its arguments.
+    pub args: Vec<String>,
+    /// The whole environment, as `NAME=value`, in this order. Nothing is added.
+    pub env: Vec<String>,
+    /// Absolute path inside the container that must exist.
+    pub cwd: String,
+    /// Who the process is.
+    pub user: User,
+    /// Name of the host as seen inside, at most 64 bytes.
+    pub hostname: String,
+    /// Further mounts; shallower targets first, equal depth in this order.
+    pub mounts: Vec<Mount>,
+    /// Files that exist only in this container.
+    pub files: Vec<GeneratedFile>,
+    /// Which network it sees.
+    pub network: NetworkNamespace,
+}
+
+/// Something mounted into a container.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Absolute path inside the container; links in it are followed inside the root filesystem. Made if missing, and then removed
+    /// again when the container has ended.
+    pub target: String,
+}
+
+/// What a [`Mount`] shows.
+#[derive(Clone, Debug)]
+pub enum MountSource {
+    /// A file or directory of the caller's mount namespace, with the mounts below it.
+    ///
+    /// Links in `path` are followed as the caller sees them. Who resolved a path in a root of its own passes
+    /// `/proc/self/fd/N` of the handle, which names exactly that file.
+    Bind {
+        /// The file or directory.
+        path: PathBuf,
+        /// Whether the container may write to it.
+        access: Access,
+    },
+    /// An empty directory in memory that ends with the container.
+    Tmpfs {
+        /// Most bytes it can hold; `None` is the kernel's default, half of the memory.
+        size: Option<u64>,
+        /// Permission bits of its root.
+        mode: u32,
+    },
+}
+
+/// Whether a mount can be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Writes fail with `EROFS`, also in mounts below.
+    ReadOnly,
+    /// As the file modes say.
+    ReadWrite,
+}
+
+/// A file that is mounted into one container and ends with it, such as `/etc/resolv.conf`.
+///
+/// Root inside may write to it; no layer and no other container sees that.
+#[derive(Clone, Debug)]
+pub struct GeneratedFile {
+    /// Absolute path inside the container, resolved like a mount's target.
+    pub path: String,
+    /// The bytes; mode 0644, owner root.
+    pub contents: Vec<u8>,
+}
+
+/// The network a container sees.
+#[derive(Clone, Debug)]
+pub enum NetworkNamespace {
+    /// A namespace of its own with nothing but `lo`, which is up.
+    None,
+    /// The caller's.
+    Host,
+    /// A namespace made by somebody else.
+    Given(Arc<OwnedFd>),
+}
+
+/// Where standard input, output and error of the command are.
+#[derive(Debug)]
+pub enum Stdio {
+    /// The caller's own three. The command is in a session of its own: keys of the caller's terminal do not signal it.
+    Inherit,
+    /// These; the runtime's copies are closed as soon as the command runs, so that a reader sees the end.
+    Piped {
+        /// `None` is `/dev/null`.
+        stdin: Option<OwnedFd>,
+        /// Where output goes.
+        stdout: OwnedFd,
+        /// Where errors go.
+        stderr: OwnedFd,
+    },
+    /// A new terminal of the container's own; [`crate::Running::terminal`] is the other end.
+    Terminal {
+        /// Its first size.
+        size: Size,
+    },
+}

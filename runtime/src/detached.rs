@@ -1,0 +1,154 @@
+//! Makes mounts that are not yet anywhere: handles, which the child attaches in its own mount namespace.
+//!
+//! | mount | made here | because |
+//! |---|---|---|
+//! | root filesystem, binds, tmpfs, `/dev`, `/dev/pts`, `/dev/shm` | yes | errors can name paths, and the child has less to do |
+//! | `/proc`, `/sys`, `/sys/fs/cgroup`, `/dev/mqueue` | no, by the child | they show the namespaces of whoever makes them |
+//! | binds of a mount made here | no, by the child | before Linux 6.15 a mount can be cloned only once it is attached |
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, makedev};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    open_tree,
+};
+
+use crate::sys::{Reach, restrict_mount};
+use crate::{Access, GeneratedFile};
+
+/// The device nodes of `/dev`, with the number each must have: null, zero, full, random, urandom, tty.
+pub(crate) const DEVICES: [(&CStr, u32, u32); 6] =
+    [(c"null", 1, 3), (c"zero", 1, 5), (c"full", 1, 7), (c"random", 1, 8), (c"urandom", 1, 9), (c"tty", 5, 0)];
+
+/// Links of `/dev`.
+const LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// Name of the empty directory in the scratch mount.
+pub(crate) const EMPTY: &CStr = c"empty";
+
+const NO_DEVICES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+const NO_PROGRAMS: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Makes a mount of `kind` with these options.
+fn make(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (name, value) in options {
+        fsconfig_set_string(&context, *name, *value)?;
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Clones the mount at `path`, with those below it.
+fn clone_tree(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, path, flags)
+}
+
+/// The root filesystem: no device node in it works, nor below.
+pub(crate) fn rootfs(path: &Path) -> Result<OwnedFd, Errno> {
+    let mount = clone_tree(path)?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode) != FileType::Directory {
+        return Err(Errno::NOTDIR);
+    }
+    restrict_mount(mount.as_fd(), NO_DEVICES.bits().into(), Reach::Tree)?;
+    Ok(mount)
+}
+
+/// A file or directory of the caller.
+pub(crate) fn bind(path: &Path, access: Access) -> Result<OwnedFd, Errno> {
+    let mount = clone_tree(path)?;
+    let attributes = match access {
+        Access::ReadOnly => NO_DEVICES | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        Access::ReadWrite => NO_DEVICES,
+    };
+    restrict_mount(mount.as_fd(), attributes.bits().into(), Reach::Tree)?;
+    Ok(mount)
+}
+
+/// An empty directory in memory.
+pub(crate) fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
+    let mode = format!("{:o}", mode & 0o7777);
+    let size = size.map(|size| size.to_string());
+    let mut options = vec![("mode", mode.as_str())];
+    options.extend(size.as_deref().map(|size| ("size", size)));
+    make("tmpfs", &options, NO_DEVICES)
+}
+
+/// `/dev/shm`: 64 MiB, for everybody.
+pub(crate) fn shm() -> Result<OwnedFd, Errno> {
+    make("tmpfs", &[("mode", "1777"), ("size", "64m")], NO_DEVICES | NO_PROGRAMS)
+}
+
+/// `/dev/pts`: an instance of its own. `tty_group` owns its terminals, where that group exists.
+pub(crate) fn pts(tty_group: Option<u32>) -> Result<OwnedFd, Errno> {
+    let group = tty_group.map(|group| group.to_string());
+    let mut options = vec![("ptmxmode", "0666"), ("mode", "0620")];
+    options.extend(group.as_deref().map(|group| ("gid", group)));
+    make("devpts", &options, NO_PROGRAMS)
+}
+
+/// `/dev` with its directories, its links, and an empty file for every device.
+pub(crate) fn dev() -> Result<OwnedFd, Errno> {
+    let dev = make("tmpfs", &[("mode", "755"), ("size", "64m")], MountAttrFlags::MOUNT_ATTR_NOSUID)?;
+    for directory in ["pts", "shm", "mqueue"] {
+        rustix::fs::mkdirat(&dev, directory, Mode::from_raw_mode(0o755))?;
+    }
+    for (name, _, _) in DEVICES {
+        empty_file(&dev, name)?;
+    }
+    for (to, name) in LINKS {
+        rustix::fs::symlinkat(to, &dev, name)?;
+    }
+    Ok(dev)
+}
+
+fn empty_file(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644))
+}
+
+/// The host's node of a device, checked to be that device.
+pub(crate) fn device(name: &CStr, major: u32, minor: u32) -> Result<OwnedFd, Errno> {
+    let path = [b"/dev/", name.to_bytes()].concat();
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let node = open_tree(CWD, path.as_slice(), flags)?;
+    let stat = rustix::fs::fstat(&node)?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if !is_device || stat.st_rdev != makedev(major, minor) {
+        return Err(Errno::NODEV);
+    }
+    restrict_mount(node.as_fd(), NO_PROGRAMS.bits().into(), Reach::Mount)?;
+    Ok(node)
+}
+
+/// The tmpfs that holds the generated files, named `0`, `1`, …, and an empty directory for the masks.
+pub(crate) fn scratch(files: &[GeneratedFile]) -> io::Result<OwnedFd> {
+    let bytes: usize = files.iter().map(|file| file.contents.len() + 64 * 1024).sum();
+    let size = (bytes + 1024 * 1024).to_string();
+    let mount = make("tmpfs", &[("mode", "755"), ("size", &size)], NO_DEVICES | NO_PROGRAMS)?;
+    rustix::fs::mkdirat(&mount, EMPTY, Mode::from_raw_mode(0o555))?;
+    for (number, file) in files.iter().enumerate() {
+        let mut out = std::fs::File::from(empty_file(&mount, &scratch_name(number))?);
+        rustix::fs::fchmod(&out, Mode::from_raw_mode(0o644))?;
+        io::Write::write_all(&mut out, &file.contents)?;
+    }
+    rustix::fs::chmodat(&mount, EMPTY, Mode::from_raw_mode(0o555), AtFlags::empty())?;
+    Ok(mount)
+}
+
+/// Name of the generated file with this number in the scratch mount.
+pub(crate) fn scratch_name(number: usize) -> CString {
+    CString::new(number.to_string()).expect("digits hold no NUL")
+}

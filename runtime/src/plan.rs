@@ -1,0 +1,376 @@
+//! Turns a [`Container`] into all that the child needs: strings, handles, filters, allocated before it exists.
+//!
+//! The order of opening is the order of mounting, so that a target below an earlier mount is made inside that mount.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::{fs, io};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit};
+
+use crate::detached::{self, DEVICES};
+use crate::runtime::{RunError, Runtime};
+use crate::seccomp::Filters;
+use crate::sys::{CStringArray, above_standard};
+use crate::targets::{Kind, MadeTargets, TargetError, Targets};
+use crate::terminal::{self, Pair};
+use crate::{Container, Mount, MountSource, NetworkNamespace, Stdio};
+
+/// Searched when the environment of the container has no `PATH`; it is not set for the command.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
+const LONGEST_HOSTNAME: usize = 64;
+
+/// All that the child needs.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) rootfs: CString,
+    pub(crate) root: OwnedFd,
+    pub(crate) scratch: OwnedFd,
+    pub(crate) dev: OwnedFd,
+    pub(crate) pts: OwnedFd,
+    pub(crate) shm: OwnedFd,
+    pub(crate) devices: Vec<(OwnedFd, &'static CStr)>,
+    pub(crate) mounts: Vec<PlannedMount>,
+    pub(crate) files: Vec<PlannedFile>,
+    pub(crate) thermal_throttle: Arc<Vec<CString>>,
+    pub(crate) filters: Arc<Filters>,
+    pub(crate) network: NetworkPlan,
+    pub(crate) stdio: StdioPlan,
+    pub(crate) hostname: Vec<u8>,
+    pub(crate) cwd: CString,
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+    /// `None` where the namespace forbids `setgroups`.
+    pub(crate) groups: Option<Vec<Gid>>,
+    pub(crate) open_files: Rlimit,
+    pub(crate) args: CStringArray,
+    pub(crate) env: CStringArray,
+    pub(crate) candidates: Vec<CString>,
+    pub(crate) own_binary: (u64, u64),
+    pub(crate) status: OwnedFd,
+    /// Numbers of all descriptors above, ascending.
+    pub(crate) kept: Vec<u32>,
+}
+
+impl Plan {
+    /// Lists the descriptors that the child needs.
+    fn descriptors(&self) -> Vec<u32> {
+        let own = [&self.root, &self.scratch, &self.dev, &self.pts, &self.shm, &self.status];
+        let devices = self.devices.iter().map(|(node, _)| node);
+        let mounts = self.mounts.iter().map(|mount| &mount.mount);
+        let network = match &self.network {
+            NetworkPlan::Given(namespace) => Some(&**namespace),
+            NetworkPlan::New | NetworkPlan::Host => None,
+        };
+        let streams: &[OwnedFd] = match &self.stdio {
+            StdioPlan::Inherit => &[],
+            StdioPlan::Piped(streams) => streams,
+            StdioPlan::Terminal(slave) => std::slice::from_ref(slave),
+        };
+        let all = own.into_iter().chain(devices).chain(mounts).chain(network).chain(streams);
+        let mut numbers: Vec<u32> = all.map(|descriptor| descriptor.as_raw_fd().cast_unsigned()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+/// A mount of the caller, and its real path relative to the root.
+#[derive(Debug)]
+pub(crate) struct PlannedMount {
+    pub(crate) mount: OwnedFd,
+    pub(crate) target: CString,
+}
+
+/// A generated file: its name in the scratch mount, and its real path relative to the root.
+#[derive(Debug)]
+pub(crate) struct PlannedFile {
+    pub(crate) name: CString,
+    pub(crate) target: CString,
+}
+
+#[derive(Debug)]
+pub(crate) enum NetworkPlan {
+    New,
+    Host,
+    Given(Arc<OwnedFd>),
+}
+
+#[derive(Debug)]
+pub(crate) enum StdioPlan {
+    Inherit,
+    Piped([OwnedFd; 3]),
+    Terminal(OwnedFd),
+}
+
+/// A plan and what stays behind in the parent.
+pub(crate) struct Prepared {
+    pub(crate) plan: Plan,
+    pub(crate) made: MadeTargets,
+    pub(crate) terminal: Option<OwnedFd>,
+    /// The end of the status pipe to read from.
+    pub(crate) status: OwnedFd,
+}
+
+impl Prepared {
+    /// Opens and allocates everything for `container`.
+    pub(crate) fn new(runtime: &Runtime, container: &Container, stdio: Stdio) -> Result<Self, RunError> {
+        check(runtime, container)?;
+        let rootfs = std::path::absolute(&container.rootfs).map_err(|source| rootfs_error(container, source))?;
+        let root = detached::rootfs(&rootfs).map_err(|errno| rootfs_error(container, errno.into()))?;
+        let tty_group = runtime.tty_group();
+        let pts = prepare("/dev/pts", detached::pts(tty_group))?;
+        let (stdio, terminal) = plan_stdio(stdio, &pts, container.user.uid, tty_group)?;
+        let (reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|errno| RunError::Spawn { source: errno.into() })?;
+        let mut world = World {
+            targets: Targets::new(duplicate(&root)?),
+            dev: prepare("/dev", detached::dev())?,
+            shm: prepare("/dev/shm", detached::shm())?,
+        };
+        world.cover_system_directories(&root)?;
+        let mounts = world.mounts(container)?;
+        let files = world.files(container)?;
+        let user = &container.user;
+        let mut plan = Plan {
+            rootfs: c_string("the root filesystem's path", rootfs.as_os_str().as_bytes())?,
+            root,
+            scratch: detached::scratch(&container.files).map_err(|source| prepare_error("generated files", source))?,
+            dev: world.dev,
+            pts,
+            shm: world.shm,
+            devices: devices()?,
+            mounts,
+            files,
+            thermal_throttle: runtime.thermal_throttle(),
+            filters: runtime.filters()?,
+            network: plan_network(&container.network),
+            stdio,
+            hostname: container.hostname.clone().into_bytes(),
+            cwd: c_string("the working directory", container.cwd.as_bytes())?,
+            uid: Uid::from_raw(user.uid),
+            gid: Gid::from_raw(user.gid),
+            groups: runtime.may_set_groups().then(|| groups(container)),
+            open_files: open_files(),
+            args: c_strings("the command", &container.args)?,
+            env: c_strings("the environment", &container.env)?,
+            candidates: candidates(container)?,
+            own_binary: own_binary()?,
+            status: above(status)?,
+            kept: Vec::new(),
+        };
+        plan.kept = plan.descriptors();
+        Ok(Self { plan, made: world.targets.into_made(), terminal, status: reader })
+    }
+}
+
+/// Refuses what can be seen to be wrong without opening anything.
+fn check(runtime: &Runtime, container: &Container) -> Result<(), RunError> {
+    if container.args.first().is_none_or(String::is_empty) {
+        return Err(RunError::NoCommand);
+    }
+    if container.hostname.is_empty() || container.hostname.len() > LONGEST_HOSTNAME {
+        return Err(RunError::Hostname { name: container.hostname.clone() });
+    }
+    if !container.cwd.starts_with('/') {
+        let source = io::Error::from(io::ErrorKind::InvalidInput);
+        return Err(RunError::WorkingDirectory { path: container.cwd.clone(), source });
+    }
+    if let Some(entry) = container.env.iter().find(|entry| entry.find('=').is_none_or(|at| at == 0)) {
+        return Err(RunError::Environment { entry: entry.clone() });
+    }
+    let user = &container.user;
+    if !runtime.has_uid(user.uid) {
+        return Err(RunError::UnmappedUser { id: user.uid });
+    }
+    let mut groups = std::iter::once(user.gid).chain(user.additional_gids.iter().copied());
+    match groups.find(|group| !runtime.has_gid(*group)) {
+        Some(id) => Err(RunError::UnmappedGroup { id }),
+        None => Ok(()),
+    }
+}
+
+/// The part of a plan in which mounts go above one another.
+struct World {
+    targets: Targets,
+    dev: OwnedFd,
+    shm: OwnedFd,
+}
+
+impl World {
+    fn cover_system_directories(&mut self, root: &OwnedFd) -> Result<(), RunError> {
+        for name in ["proc", "sys", "dev"] {
+            let path = Path::new("/").join(name);
+            let stat = rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW);
+            if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
+                return Err(RunError::LinkedSystemDirectory { path });
+            }
+            self.targets.ensure(&path, Kind::Directory).map_err(|problem| target_error(&path, problem))?;
+        }
+        self.targets.cover(Path::new("proc"), None);
+        self.targets.cover(Path::new("sys"), None);
+        self.targets.cover(Path::new("dev"), Some(duplicate(&self.dev)?));
+        self.targets.cover(Path::new("dev/shm"), Some(duplicate(&self.shm)?));
+        self.targets.cover(Path::new("dev/pts"), None);
+        self.targets.cover(Path::new("dev/mqueue"), None);
+        Ok(())
+    }
+
+    fn mounts(&mut self, container: &Container) -> Result<Vec<PlannedMount>, RunError> {
+        let mut planned = Vec::new();
+        for mount in in_mount_order(container) {
+            let handle = open_source(&mount.source)?;
+            let stat = rustix::fs::fstat(&handle).map_err(|errno| prepare_error(&mount.target, errno.into()))?;
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let kind = if is_directory { Kind::Directory } else { Kind::File };
+            let target = Path::new(&mount.target);
+            let real = self.targets.ensure(target, kind).map_err(|problem| target_error(target, problem))?;
+            self.targets.cover(&real, Some(duplicate(&handle)?));
+            planned.push(PlannedMount { mount: handle, target: c_string("a mount", real.as_os_str().as_bytes())? });
+        }
+        Ok(planned)
+    }
+
+    fn files(&mut self, container: &Container) -> Result<Vec<PlannedFile>, RunError> {
+        let mut planned = Vec::new();
+        for (number, file) in container.files.iter().enumerate() {
+            let target = Path::new(&file.path);
+            let real = self.targets.ensure(target, Kind::File).map_err(|problem| target_error(target, problem))?;
+            let target = c_string("a generated file", real.as_os_str().as_bytes())?;
+            planned.push(PlannedFile { name: detached::scratch_name(number), target });
+        }
+        Ok(planned)
+    }
+}
+
+/// The caller's mounts, shallower targets first.
+pub(crate) fn in_mount_order(container: &Container) -> Vec<&Mount> {
+    let mut mounts: Vec<&Mount> = container.mounts.iter().collect();
+    mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
+    mounts
+}
+
+fn open_source(source: &MountSource) -> Result<OwnedFd, RunError> {
+    match source {
+        MountSource::Bind { path, access } => detached::bind(path, *access)
+            .map_err(|errno| RunError::MountSource { path: path.clone(), source: errno.into() }),
+        MountSource::Tmpfs { size, mode } => prepare("a tmpfs", detached::tmpfs(*size, *mode)),
+    }
+}
+
+fn devices() -> Result<Vec<(OwnedFd, &'static CStr)>, RunError> {
+    let open = |(name, major, minor): (&'static CStr, u32, u32)| match detached::device(name, major, minor) {
+        Ok(node) => Ok((node, name)),
+        Err(errno) => Err(prepare_error(&format!("/dev/{}", name.to_string_lossy()), errno.into())),
+    };
+    DEVICES.into_iter().map(open).collect()
+}
+
+fn plan_network(network: &NetworkNamespace) -> NetworkPlan {
+    match network {
+        NetworkNamespace::None => NetworkPlan::New,
+        NetworkNamespace::Host => NetworkPlan::Host,
+        NetworkNamespace::Given(namespace) => NetworkPlan::Given(Arc::clone(namespace)),
+    }
+}
+
+fn plan_stdio(
+    stdio: Stdio,
+    pts: &OwnedFd,
+    uid: u32,
+    tty_group: Option<u32>,
+) -> Result<(StdioPlan, Option<OwnedFd>), RunError> {
+    match stdio {
+        Stdio::Inherit => Ok((StdioPlan::Inherit, None)),
+        Stdio::Piped { stdin, stdout, stderr } => {
+            let stdin = stdin.map_or_else(open_null, Ok)?;
+            Ok((StdioPlan::Piped([above(stdin)?, above(stdout)?, above(stderr)?]), None))
+        }
+        Stdio::Terminal { size } => {
+            let Pair { master, slave } = prepare("a terminal", terminal::open(pts, size, uid, tty_group))?;
+            Ok((StdioPlan::Terminal(above(slave)?), Some(master)))
+        }
+    }
+}
+
+fn open_null() -> Result<OwnedFd, RunError> {
+    prepare("/dev/null", rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))
+}
+
+/// The groups of the process: the primary one too, as docker and podman do, so that dropping it takes nothing away unseen.
+fn groups(container: &Container) -> Vec<Gid> {
+    let mut groups = vec![container.user.gid];
+    for group in &container.user.additional_gids {
+        if !groups.contains(group) {
+            groups.push(*group);
+        }
+    }
+    groups.into_iter().map(Gid::from_raw).collect()
+}
+
+fn open_files() -> Rlimit {
+    let hard = getrlimit(Resource::Nofile).maximum.map_or(OPEN_FILES.1, |hard| hard.min(OPEN_FILES.1));
+    Rlimit { current: Some(hard.min(OPEN_FILES.0)), maximum: Some(hard) }
+}
+
+/// The paths to try for the command, as `execvp` would.
+fn candidates(container: &Container) -> Result<Vec<CString>, RunError> {
+    let Some(command) = container.args.first() else { return Err(RunError::NoCommand) };
+    if command.contains('/') {
+        return Ok(vec![c_string("the command", command.as_bytes())?]);
+    }
+    let path = container.env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    path.split(':')
+        .map(|directory| if directory.is_empty() { "." } else { directory })
+        .map(|directory| c_string("the command", format!("{directory}/{command}").as_bytes()))
+        .collect()
+}
+
+fn own_binary() -> Result<(u64, u64), RunError> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata("/proc/self/exe").map_err(|source| prepare_error("/proc/self/exe", source))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+fn c_string(what: &'static str, bytes: &[u8]) -> Result<CString, RunError> {
+    CString::new(bytes).map_err(|_nul| RunError::Nul { what })
+}
+
+fn c_strings(what: &'static str, strings: &[String]) -> Result<CStringArray, RunError> {
+    let strings: Result<Vec<_>, _> = strings.iter().map(|string| c_string(what, string.as_bytes())).collect();
+    strings.map(CStringArray::new)
+}
+
+fn duplicate(handle: &OwnedFd) -> Result<OwnedFd, RunError> {
+    handle.as_fd().try_clone_to_owned().map_err(|source| RunError::Spawn { source })
+}
+
+fn above(handle: OwnedFd) -> Result<OwnedFd, RunError> {
+    above_standard(handle).map_err(|source| RunError::Spawn { source })
+}
+
+fn prepare<T>(object: &str, result: Result<T, rustix::io::Errno>) -> Result<T, RunError> {
+    result.map_err(|errno| prepare_error(object, errno.into()))
+}
+
+fn prepare_error(object: &str, source: io::Error) -> RunError {
+    RunError::Prepare { object: object.to_owned(), source }
+}
+
+fn rootfs_error(container: &Container, source: io::Error) -> RunError {
+    RunError::Rootfs { path: container.rootfs.clone(), source }
+}
+
+fn target_error(path: &Path, problem: TargetError) -> RunError {
+    let path = path.to_owned();
+    match problem {
+        TargetError::Path => RunError::TargetPath { path },
+        TargetError::OfTheKernel => RunError::TargetOfTheKernel { path },
+        TargetError::Kind => RunError::TargetKind { path },
+        TargetError::System(errno) => RunError::Target { path, source: errno.into() },
+    }
+}

@@ -1,0 +1,162 @@
+//! A container that has been started: waiting for it, signalling it, ending it.
+//!
+//! It is held by a handle of the kernel (pidfd), so a signal can never reach another process that got the same number.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::process::{WaitId, waitid};
+
+use crate::spawner::{Spawner, WAIT};
+use crate::sys;
+use crate::targets::MadeTargets;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By exiting with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// Whether it exited with code 0.
+    pub fn is_success(self) -> bool {
+        self == Self::Code(0)
+    }
+
+    /// Returns the code that a shell shows: 128 and the signal's number for a signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Why a container could not be waited for.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot wait for the container")]
+pub struct WaitError {
+    source: io::Error,
+}
+
+/// Why a signal could not be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot send signal {signal} to the container")]
+pub struct SignalError {
+    signal: i32,
+    source: io::Error,
+}
+
+/// A started container. Dropped, it is killed and everything of it is gone when the drop returns.
+///
+/// The command is process 1 of its pid namespace: when it ends, the kernel ends everything it started, and signals that it does
+/// not handle do nothing, except `SIGKILL`.
+#[derive(Debug)]
+pub struct Running {
+    process: Arc<OwnedFd>,
+    made: Option<MadeTargets>,
+    terminal: Option<OwnedFd>,
+    status: Option<ExitStatus>,
+    _spawner: Arc<Spawner>,
+}
+
+impl Running {
+    pub(crate) fn new(process: OwnedFd, made: MadeTargets, terminal: Option<OwnedFd>, spawner: Arc<Spawner>) -> Self {
+        Self { process: Arc::new(process), made: Some(made), terminal, status: None, _spawner: spawner }
+    }
+
+    /// Waits until the command has ended, and returns how; again and again if asked.
+    ///
+    /// When it returns, no process of the container is left, its mounts are gone, and so is what was made for them.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError`] when somebody else has waited for this child of the process, as `waitpid(-1)` does.
+    pub fn wait(&mut self) -> Result<ExitStatus, WaitError> {
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
+        let found = loop {
+            match waitid(WaitId::PidFd(self.process.as_fd()), WAIT) {
+                Err(Errno::INTR) => (),
+                other => break other,
+            }
+        };
+        let ended =
+            found.and_then(|status| status.ok_or(Errno::CHILD)).map_err(|errno| WaitError { source: errno.into() });
+        self.made = None;
+        let ended = ended?;
+        let status = match (ended.exit_status(), ended.terminating_signal()) {
+            (Some(code), _) => ExitStatus::Code(code),
+            (None, signal) => ExitStatus::Signal(signal.unwrap_or(libc::SIGKILL)),
+        };
+        self.status = Some(status);
+        Ok(status)
+    }
+
+    /// Returns the caller's end of the terminal, if it was started with one. Read errors with `EIO` once nobody has the other.
+    pub fn terminal(&self) -> Option<&OwnedFd> {
+        self.terminal.as_ref()
+    }
+
+    /// Returns a handle to signal it from another thread, also while one waits.
+    pub fn killer(&self) -> Killer {
+        Killer { process: Arc::clone(&self.process) }
+    }
+
+    /// Sends a signal to the command. One that has ended is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`SignalError`] when the kernel refuses, as for a number that is no signal.
+    pub fn signal(&self, signal: i32) -> Result<(), SignalError> {
+        send(&self.process, signal)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            let _ended = self.signal(libc::SIGKILL);
+            let _nobody_asks = self.wait();
+        }
+    }
+}
+
+/// Signals a container from anywhere; harmless once it has ended.
+#[derive(Clone, Debug)]
+pub struct Killer {
+    process: Arc<OwnedFd>,
+}
+
+impl Killer {
+    /// Ends every process of the container at once.
+    ///
+    /// # Errors
+    ///
+    /// [`SignalError`] when the kernel refuses.
+    pub fn kill(&self) -> Result<(), SignalError> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Sends a signal to the command. One that has ended is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`SignalError`] when the kernel refuses, as for a number that is no signal.
+    pub fn signal(&self, signal: i32) -> Result<(), SignalError> {
+        send(&self.process, signal)
+    }
+}
+
+fn send(process: &OwnedFd, signal: i32) -> Result<(), SignalError> {
+    match sys::send_signal(process.as_fd(), signal) {
+        Err(source) if source.raw_os_error() != Some(libc::ESRCH) => Err(SignalError { signal, source }),
+        _ => Ok(()),
+    }
+}

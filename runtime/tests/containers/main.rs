@@ -1,0 +1,58 @@
+//! Runs containers from a busybox root filesystem and looks at them from inside.
+//!
+//! A program of its own instead of the usual harness: `runtime::enter` comes before the first thread. It takes words to filter by,
+//! as `cargo test` passes them. Modes (`--hold`, …) are the program itself, started again in another role by a test.
+//!
+//! Needs root, or a user with subordinate ids, and `/bin/busybox` (package busybox-static).
+
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "this is a test program, though not built as one")]
+
+mod image;
+mod isolation;
+mod mounts;
+mod process;
+mod security;
+mod terminal;
+mod unprivileged;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use runtime::Runtime;
+
+/// A test: its name, what it does.
+type Test = (&'static str, fn(&Runtime));
+
+/// Lists test functions under their own names.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => { &[$((stringify!($name), $name as fn(&runtime::Runtime))),*] };
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--hold", rootfs, command @ ..] => process::hold(rootfs, command),
+        ["--single-id", rootfs] => unprivileged::single_id(rootfs),
+        ["--threads-first"] => unprivileged::threads_first(),
+        _ => run_all(&words),
+    }
+}
+
+fn run_all(words: &[String]) -> ExitCode {
+    let runtime = runtime::enter().expect("these tests need root, or user namespaces and subordinate ids");
+    let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
+    let groups =
+        [isolation::TESTS, mounts::TESTS, process::TESTS, security::TESTS, terminal::TESTS, unprivileged::TESTS];
+    let mut failed = Vec::new();
+    let selected = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
+    for (name, test) in groups.into_iter().flatten().filter(|(name, _)| selected(name)) {
+        let passed = catch_unwind(AssertUnwindSafe(|| test(&runtime))).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        if !passed {
+            failed.push(name);
+        }
+    }
+    println!("failed: {failed:?}");
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,265 @@
+//! Mounts and generated files: where they land, what is left of them, and that nothing lands outside.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use runtime::{Access, Container, GeneratedFile, Mount, MountSource, RunError, Runtime};
+
+use crate::image::{Image, output, run, start};
+use crate::{Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![
+    missing_targets_are_made_and_removed_again,
+    what_the_container_put_into_a_made_target_stays,
+    existing_targets_stay_as_they_are,
+    a_read_only_bind_cannot_be_written_through,
+    a_tmpfs_has_its_size_and_mode,
+    a_target_below_another_mount_is_made_inside_it,
+    a_handle_can_be_bound,
+    generated_files_are_private_and_writable,
+    a_linked_proc_or_sys_or_dev_is_refused,
+    links_never_lead_a_target_outside,
+    targets_in_kernel_filesystems_are_refused,
+    a_target_of_the_wrong_kind_is_refused,
+    mounts_are_gone_when_the_wait_returns,
+    a_start_that_fails_in_the_child_names_its_object,
+];
+
+fn bind(path: &Path, target: &str, access: Access) -> Mount {
+    Mount { source: MountSource::Bind { path: path.to_owned(), access }, target: target.to_owned() }
+}
+
+fn tmpfs(target: &str) -> Mount {
+    Mount { source: MountSource::Tmpfs { size: None, mode: 0o755 }, target: target.to_owned() }
+}
+
+fn file(path: &str, contents: &str) -> GeneratedFile {
+    GeneratedFile { path: path.to_owned(), contents: contents.as_bytes().to_vec() }
+}
+
+/// Everything below a directory: path, mode, owner, size, modification time.
+fn listing(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = vec![root.to_owned()];
+    while let Some(path) = rest.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        found.push(format!(
+            "{} {:o} {} {} {} {}.{}",
+            path.display(),
+            metadata.mode(),
+            metadata.uid(),
+            metadata.nlink(),
+            if metadata.is_file() { metadata.size() } else { 0 },
+            metadata.mtime(),
+            metadata.mtime_nsec()
+        ));
+        if metadata.is_dir() {
+            rest.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn missing_targets_are_made_and_removed_again(runtime: &Runtime) {
+    let image = Image::new();
+    let source = image.outside("source");
+    fs::write(source.join("data"), "from outside\n").unwrap();
+    let before = listing(&image.root());
+    let mut container = image.shell("cat /deep/er/data /opt/file /run/secrets/key; ls /mnt/memory; stat -c %a /deep");
+    container.mounts = vec![
+        bind(&source, "/deep/er", Access::ReadOnly),
+        bind(&source.join("data"), "/opt/file", Access::ReadOnly),
+        tmpfs("/mnt/memory"),
+    ];
+    container.files = vec![file("/run/secrets/key", "generated\n"), file("/etc/resolv.conf", "")];
+    assert_eq!(output(runtime, &container), "from outside\nfrom outside\ngenerated\n755");
+    assert_eq!(listing(&image.root()), before);
+}
+
+fn what_the_container_put_into_a_made_target_stays(runtime: &Runtime) {
+    let image = Image::new();
+    let mut container = image.shell("echo kept > /made/beside; echo gone > /made/mount/file");
+    container.mounts = vec![tmpfs("/made/mount")];
+    output(runtime, &container);
+    assert_eq!(fs::read_to_string(image.path("made/beside")).unwrap(), "kept\n");
+    assert!(!image.path("made/mount").exists());
+    assert!(!image.path("proc").exists());
+}
+
+fn existing_targets_stay_as_they_are(runtime: &Runtime) {
+    let image = Image::new();
+    for name in ["proc", "sys", "dev", "data"] {
+        fs::create_dir(image.path(name)).unwrap();
+    }
+    fs::write(image.path("data/file"), "below\n").unwrap();
+    fs::write(image.path("etc/hosts"), "").unwrap();
+    let before = listing(&image.root());
+    let mut container = image.shell("ls /data; cat /etc/hosts");
+    container.mounts = vec![tmpfs("/data")];
+    container.files = vec![file("/etc/hosts", "::1 localhost\n")];
+    assert_eq!(output(runtime, &container), "::1 localhost");
+    assert_eq!(listing(&image.root()), before);
+}
+
+fn a_read_only_bind_cannot_be_written_through(runtime: &Runtime) {
+    let image = Image::new();
+    let source = image.outside("source");
+    fs::write(source.join("data"), "old\n").unwrap();
+    for (access, expected) in [(Access::ReadOnly, "old"), (Access::ReadWrite, "new")] {
+        let mut container = image.shell("echo new > /mnt/data; cat /mnt/data");
+        container.mounts = vec![bind(&source, "/mnt", access)];
+        assert_eq!(output(runtime, &container), expected);
+        assert_eq!(fs::read_to_string(source.join("data")).unwrap().trim(), expected);
+    }
+}
+
+fn a_tmpfs_has_its_size_and_mode(runtime: &Runtime) {
+    let image = Image::new();
+    let mut container = image.shell("stat -c %a /t; head -c 100000 /dev/zero > /t/a; wc -c < /t/a");
+    let source = MountSource::Tmpfs { size: Some(65_536), mode: 0o1777 };
+    container.mounts = vec![Mount { source, target: "/t".to_owned() }];
+    let outcome = run(runtime, &container).unwrap();
+    assert_eq!(outcome.stdout, "1777\n65536\n", "{outcome:?}");
+}
+
+fn a_target_below_another_mount_is_made_inside_it(runtime: &Runtime) {
+    let image = Image::new();
+    let source = image.outside("source");
+    let before = listing(&source);
+    symlink("/a/b", image.path("short")).unwrap();
+    let mut container = image.shell("echo x > /a/b/c/f; cat /short/c/f /dev/shm/g; ls /a/b");
+    container.mounts = vec![bind(&source, "/a/b", Access::ReadWrite), tmpfs("/short/c"), tmpfs("/a")];
+    container.files = vec![file("/dev/shm/g", "in shm\n")];
+    assert_eq!(output(runtime, &container), "x\nin shm\nc");
+    assert_eq!(listing(&source), before);
+    assert!(!image.path("a").exists());
+}
+
+fn a_handle_can_be_bound(runtime: &Runtime) {
+    let image = Image::new();
+    let source = image.outside("source");
+    fs::write(source.join("data"), "by handle\n").unwrap();
+    let handle = fs::File::open(&source).unwrap();
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
+    let mut container = image.container(&["cat", "/mnt/data"]);
+    container.mounts = vec![bind(path.as_ref(), "/mnt", Access::ReadOnly)];
+    assert_eq!(output(runtime, &container), "by handle");
+}
+
+fn generated_files_are_private_and_writable(runtime: &Runtime) {
+    let image = Image::new();
+    fs::write(image.path("etc/resolv.conf"), "of the image\n").unwrap();
+    let mut container = image.shell("cat /etc/resolv.conf; stat -c '%a %u %g' /etc/resolv.conf; echo own >> /etc/resolv.conf; \
+                                     cat /etc/resolv.conf; echo x 2>/dev/null > /etc/resolv.conf.new; rm /etc/resolv.conf.new");
+    container.files = vec![file("/etc/resolv.conf", "nameserver 10.0.2.3\n")];
+    let expected = "nameserver 10.0.2.3\n644 0 0\nnameserver 10.0.2.3\nown";
+    assert_eq!(output(runtime, &container), expected);
+    assert_eq!(output(runtime, &container), expected, "a second container does not see what the first wrote");
+    assert_eq!(fs::read_to_string(image.path("etc/resolv.conf")).unwrap(), "of the image\n");
+}
+
+fn a_linked_proc_or_sys_or_dev_is_refused(runtime: &Runtime) {
+    for name in ["proc", "sys", "dev"] {
+        let image = Image::new();
+        let canary = image.outside("canary");
+        symlink(&canary, image.path(name)).unwrap();
+        let before = listing(&canary);
+        let error = run(runtime, &image.container(&["true"])).unwrap_err();
+        assert_eq!(error.to_string(), format!("`/{name}` of the root filesystem is a symbolic link"));
+        assert_eq!(listing(&canary), before);
+    }
+}
+
+fn links_never_lead_a_target_outside(runtime: &Runtime) {
+    for (link, to) in [
+        ("etc/resolv.conf", "/CANARY/file"),
+        ("etc/resolv.conf", "../../../../../../../../CANARY/new"),
+        ("etc", "/CANARY"),
+        ("etc/resolv.conf", "../run/deep/stub.conf"),
+        ("etc/resolv.conf", "/proc/self/root/CANARY/file"),
+    ] {
+        let image = Image::new();
+        let canary = image.outside("canary");
+        fs::write(canary.join("file"), "canary\n").unwrap();
+        fs::set_permissions(canary.join("file"), fs::Permissions::from_mode(0o600)).unwrap();
+        if link == "etc" {
+            fs::remove_dir_all(image.path("etc")).unwrap();
+        }
+        let name = canary.to_string_lossy();
+        symlink(to.replace("/CANARY", &name), image.path(link)).unwrap();
+        let before = (listing(&canary), listing(&image.root()));
+        let mut container = image.shell("cat /etc/resolv.conf; echo written > /etc/resolv.conf");
+        container.files = vec![file("/etc/resolv.conf", "generated\n")];
+        match run(runtime, &container) {
+            Ok(outcome) => assert_eq!(outcome.stdout, "generated\n", "{to}: {outcome:?}"),
+            Err(RunError::TargetOfTheKernel { .. }) => assert!(to.starts_with("/proc"), "{to}"),
+            Err(error) => panic!("{to}: {error:?}"),
+        }
+        assert_eq!((listing(&canary), listing(&image.root())), before, "{to}");
+    }
+}
+
+fn targets_in_kernel_filesystems_are_refused(runtime: &Runtime) {
+    let image = Image::new();
+    symlink("/proc", image.path("link")).unwrap();
+    for target in ["/proc", "/proc/sys", "/sys/fs/cgroup", "/dev/../proc/x", "/link/self", "/dev/pts", "/dev/mqueue/x"]
+    {
+        let mut container = image.container(&["true"]);
+        container.mounts = vec![tmpfs(target)];
+        let error = run(runtime, &container).unwrap_err();
+        assert_eq!(error.to_string(), format!("mount target `{target}` is in a filesystem of the kernel"));
+    }
+    for target in ["/", "relative", "", "/..", "/tmp/.."] {
+        let mut container = image.container(&["true"]);
+        container.mounts = vec![tmpfs(target)];
+        let error = run(runtime, &container).unwrap_err();
+        assert_eq!(error.to_string(), format!("mount target `{target}` is not an absolute path below the root"));
+    }
+}
+
+fn a_target_of_the_wrong_kind_is_refused(runtime: &Runtime) {
+    let image = Image::new();
+    let check = |change: &dyn Fn(&mut Container)| {
+        let mut container = image.container(&["true"]);
+        change(&mut container);
+        assert!(matches!(run(runtime, &container), Err(RunError::TargetKind { .. })));
+    };
+    check(&|container| container.mounts = vec![tmpfs("/etc/passwd")]);
+    check(&|container| container.mounts = vec![tmpfs("/etc/passwd/x")]);
+    check(&|container| container.files = vec![file("/etc", "")]);
+    let mut looping = image.container(&["true"]);
+    symlink("b", image.path("a")).unwrap();
+    symlink("a", image.path("b")).unwrap();
+    looping.mounts = vec![tmpfs("/a/x")];
+    assert!(matches!(run(runtime, &looping), Err(RunError::Target { .. })));
+}
+
+fn mounts_are_gone_when_the_wait_returns(runtime: &Runtime) {
+    let image = Image::new();
+    let mounted = image.outside("mounted");
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("none", &mounted, "tmpfs", flags, None::<&std::ffi::CStr>).unwrap();
+    let mut container = image.container(&["cat"]);
+    container.mounts = vec![bind(&mounted, "/mnt", Access::ReadWrite)];
+    let mut started = start(runtime, &container).unwrap();
+    drop(started.stdin);
+    started.running.wait().unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let here = image.root().to_string_lossy().into_owned();
+    assert!(!mounts.contains(&here), "nothing of the container is in the caller's namespace");
+    rustix::mount::unmount(&mounted, rustix::mount::UnmountFlags::empty()).expect("nobody uses it any more");
+}
+
+fn a_start_that_fails_in_the_child_names_its_object(runtime: &Runtime) {
+    let image = Image::new();
+    let mut container = image.container(&["true"]);
+    container.files = vec![file("/dev/shm/same/x", "")];
+    container.mounts = vec![tmpfs("/dev/shm/same"), tmpfs("/dev/shm")];
+    assert!(run(runtime, &container).is_ok(), "made inside the mount that covers it");
+    container.network = runtime::NetworkNamespace::Given(std::sync::Arc::new(fs::File::open("/").unwrap().into()));
+    let error = run(runtime, &container).unwrap_err();
+    assert_eq!(error.to_string(), "cannot start the container: cannot join the network namespace");
+    assert!(!image.path("proc").exists());
+}
