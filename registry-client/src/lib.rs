@@ -1,1 +1,49 @@
-//! A distribution-spec client: resolve, pull, push, auth.
+//! A client for the registries of distribution-spec: resolve, pull, push, log in.
+//!
+//! ```text
+//! manifest.rs   push.rs ─ upload.rs   blob.rs   login.rs      what users ask for
+//!          └────────┴────────┬──────────┴──────────┘
+//!                       transport.rs                          one request: authenticated, repeated, refused with reasons
+//!               auth.rs ─────┤                                tokens;   challenge.rs, credentials.rs, docker_config.rs, helper.rs
+//!              retry.rs ─────┤
+//!                         wire.rs                             bytes: connections, timeouts, redirects;   origin.rs: who may be asked
+//! ```
+//!
+//! - Nothing that was received counts before its digest and size were compared; `Docker-Content-Digest` proves nothing.
+//! - Credentials go to the origin they belong to, and only there.
+//! - Every body is read up to a limit, every wait ends.
+//! - It is async (tokio); blob sources and sinks, credential files and helpers are used from blocking threads.
+//!
+//! Spec: distribution-spec 1.1.
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod blob;
+mod challenge;
+mod client;
+mod credentials;
+mod docker_config;
+mod error;
+mod helper;
+mod login;
+mod manifest;
+mod origin;
+mod payload;
+mod push;
+mod retry;
+mod shown;
+mod transport;
+mod upload;
+mod wire;
+
+pub use blob::Transferred;
+pub use client::{Client, ClientError, ClientOptions, Proxies, Trust};
+pub use credentials::{Anonymous, CredentialError, CredentialSource, Credentials, FoundCredentials, Tried};
+pub use docker_config::DockerConfig;
+pub use error::{Cause, LoginError, Phase, PullError, PushError, Refusal, RegistryWords, RequestError, ResolveError};
+pub use manifest::RemoteImage;
+pub use push::{LayerEvent, Outcome, Push, Pushed};
+pub use retry::RetryPolicy;
+pub use shown::At;
+pub use wire::Timeouts;

@@ -1,1 +1,21 @@
-//! What the end-to-end tests share: environments, registries with faults, hostile tars.
+//! What the tests of this workspace share; nothing here is part of the product.
+//!
+//! | name | what it is |
+//! |---|---|
+//! | [`Registry`], [`Auth`], [`Fault`] | an OCI registry in memory on loopback, with a request log and scripted faults |
+//! | [`MemoryBlobs`] | a blob source and sink in memory |
+//! | [`TestEnv`], [`Output`] | the built program in an environment of its own |
+//! | [`images`] | small images to start from |
+//!
+//! Everything panics with a sentence instead of returning errors: a broken test environment is a failed test.
+
+#![forbid(unsafe_code)]
+
+mod env;
+pub mod images;
+mod memory;
+mod registry;
+
+pub use env::{Output, TestEnv};
+pub use memory::MemoryBlobs;
+pub use registry::{Account, Auth, Fault, Recorded, Registry, Tokens};
