@@ -1,1 +1,62 @@
-//! Builds an image from a Dockerfile: resolve, plan, solve, export.
+//! Builds an image from a Dockerfile.
+//!
+//! ```text
+//! text ─parse▶ Dockerfile ─resolve▶ Resolved ─plan▶ Plan ─solve▶ layers ─export▶ image
+//!       pure               names→digests      pure       runs steps       store
+//! ```
+//!
+//! Each step is a function in the file of its name and takes what the one before returned; nothing calls back.
+//!
+//! | where | what |
+//! |---|---|
+//! | `dockerfile/` | `parse`: a crate of its own, pure |
+//! | `resolve.rs`, `images.rs` | global arguments, reachable stages, every base pinned |
+//! | `plan/`, `graph.rs` | instructions become ops and config changes |
+//! | `solve.rs`, `cache_key.rs`, `ops/` | every node once, cache first |
+//! | `file_tree.rs`, `dockerignore.rs`, `select.rs`, `content_digest.rs`, `copy.rs`, `rootfs.rs` | COPY and ADD |
+//! | `sandbox.rs` | RUN's way to the runtime |
+//! | `export.rs`, `transfer.rs` | the image in the store, and between store and registry |
+//!
+//! Invariants: a library prints nothing and reads no environment; a step's result depends on nothing that is not in its key.
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod cache_key;
+mod content_digest;
+mod copy;
+mod dockerignore;
+mod export;
+mod file_tree;
+mod graph;
+mod images;
+mod ops;
+mod plan;
+mod progress;
+mod resolve;
+mod rootfs;
+mod sandbox;
+mod select;
+mod solve;
+mod spanned;
+mod transfer;
+mod unpack;
+
+pub use build::{Backend, BuildError, BuildRequest, Built, build};
+pub use content_digest::{ContentDigest, ReadError, content_digest};
+pub use copy::CopyError;
+pub use dockerignore::{Decision, Dockerignore, DockerignoreError};
+pub use export::{ExportError, PlannedEntry, PlannedImage};
+pub use file_tree::{FileEntry, FileTree, Owners};
+pub use graph::{Archives, Copy, CopyFrom, Exec, FileAction, Graph, InlineFile, Node, NodeId, Op, RunNetwork, Source};
+pub use images::{BaseImage, ImageError, ImageSource, Pull, RegistryImages};
+pub use ops::StepError;
+pub use plan::{Plan, PlanError, PlanOptions, PlanProblem, plan};
+pub use progress::{Event, Progress};
+pub use resolve::{Base, ResolveError, ResolveOptions, ResolveProblem, Resolved, ResolvedStage, resolve};
+pub use rootfs::WriteError;
+pub use sandbox::{Connection, ContainerSandbox, Sandbox, SandboxError, generated_files, make_working_directory};
+pub use select::{SelectError, Selected, Selection, select};
+pub use solve::{Cache, SolveError};
+pub use spanned::Spanned;
+pub use transfer::{Pulled, Transfer, TransferError, TransferProgress};

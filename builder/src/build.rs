@@ -1,0 +1,132 @@
+//! The one way through: parse, resolve, plan, solve, export.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use dockerfile::{Diagnostic, Severity, parse};
+use layer_store::{ImageId, Store};
+use oci::{Platform, Reference};
+use tokio_util::sync::CancellationToken;
+
+use crate::export::{ExportError, export};
+use crate::file_tree::FileTree;
+use crate::graph::RunNetwork;
+use crate::images::{ImageSource, Pull};
+use crate::plan::{PlanError, PlanOptions, plan};
+use crate::progress::Progress;
+use crate::resolve::{ResolveError, ResolveOptions, resolve};
+use crate::sandbox::Sandbox;
+use crate::solve::{Cache, SolveError, Solver};
+
+/// What is to be built.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are the flags of `wharf build`")]
+pub struct BuildRequest {
+    pub dockerfile: String,
+    /// The build context; `None` when there is none.
+    pub context: Option<FileTree>,
+    pub build_args: BTreeMap<String, String>,
+    pub target: Option<String>,
+    /// The names the image gets.
+    pub names: Vec<Reference>,
+    pub labels: BTreeMap<String, String>,
+    pub platform: Platform,
+    pub pull: Pull,
+    pub cache: Cache,
+    pub network: RunNetwork,
+}
+
+/// What a build works with.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "the fields' types say it")]
+pub struct Backend {
+    pub store: Store,
+    pub images: Arc<dyn ImageSource>,
+    pub sandbox: Arc<dyn Sandbox>,
+    pub progress: Arc<dyn Progress>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// A built image.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The image ID.
+    pub id: ImageId,
+    /// What the Dockerfile's author should know; no error among them.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Why nothing was built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each message says what its variant means")]
+pub enum BuildError {
+    #[error("the Dockerfile has mistakes")]
+    Dockerfile { diagnostics: Vec<Diagnostic> },
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Solve(Arc<SolveError>),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error("stopped")]
+    Cancelled,
+}
+
+/// Builds `request` and keeps the image in the store under its names.
+///
+/// # Errors
+///
+/// [`BuildError`]; steps that were finished before stay in the cache, but no image is made.
+pub async fn build(request: BuildRequest, backend: &Backend, stop: &CancellationToken) -> Result<Built, BuildError> {
+    let parsed = parse(&request.dockerfile);
+    if parsed.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        return Err(BuildError::Dockerfile { diagnostics: parsed.diagnostics });
+    }
+    let options = ResolveOptions {
+        build_args: &request.build_args,
+        target: request.target.as_deref(),
+        platform: &request.platform,
+        pull: request.pull,
+    };
+    let resolving = resolve(&request.dockerfile, &parsed.dockerfile, &options, backend.images.as_ref());
+    let resolved = tokio::select! {
+        resolved = resolving => resolved?,
+        () = stop.cancelled() => return Err(BuildError::Cancelled),
+    };
+    let options = PlanOptions {
+        build_args: &request.build_args,
+        labels: &request.labels,
+        platform: &request.platform,
+        network: request.network,
+    };
+    let plan = plan(&resolved, &options)?;
+    let solver = Arc::new(Solver {
+        graph: plan.graph,
+        bases: plan.bases,
+        backend: backend.clone(),
+        context: request.context.map(Arc::new),
+        platform: request.platform.clone(),
+        cache: request.cache,
+        stop: stop.child_token(),
+        outputs: Mutex::new(HashMap::new()),
+        failure: OnceLock::new(),
+        sealing: Mutex::new(Vec::new()),
+    });
+    let solved = solver.solve(plan.image.top).await;
+    if stop.is_cancelled() {
+        return Err(BuildError::Cancelled);
+    }
+    let layers = solved.map_err(BuildError::Solve)?;
+    let (store, names) = (backend.store.clone(), request.names);
+    let exported = tokio::task::spawn_blocking(move || export(&store, &plan.image, &layers, &names)).await;
+    let id = exported.expect("exporting does not panic")?;
+    Ok(Built { id, warnings: parsed.diagnostics })
+}

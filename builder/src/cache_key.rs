@@ -1,0 +1,130 @@
+//! Cache keys: what decides whether a step's layer can be used again.
+//!
+//! | input | in the key | why |
+//! |---|---|---|
+//! | the op after expansion: arguments, environment, directory, user, network, destinations, owners, modes | yes | it decides the result |
+//! | build arguments that the step can see | yes, as environment | a step may print them |
+//! | predefined proxy arguments | names no, values no | where a build runs must not matter (Dockerfile reference, "Predefined ARGs") |
+//! | the layers below | yes, as chain ID | their content, however they were made |
+//! | base image | as its layers | the same base under another name is the same base |
+//! | files from the build context | by content (`content_digest.rs`) | a touch or a checkout must not miss |
+//! | files from another stage | by content; and by its chain ID, a shorter way to the same answer | a rebuilt stage with the same output hits |
+//! | platform | yes | |
+//! | instruction text, line, stage name, label | no | only what it does counts |
+//! | time, host, user who builds | no | |
+//!
+//! A step has up to three keys. The *definition* (op and platform, no inputs) answers "was this step ever built?": if not,
+//! nothing needs to be digested before it runs. *Exact* and *content* name its inputs; they differ where files come from a stage.
+//! Each key is stored with its recipe, the JSON it was made of.
+
+use layer_store::CacheKey;
+use oci::{ChainId, Platform};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::content_digest::ContentDigest;
+use crate::graph::Op;
+
+/// Raised whenever a change of this program makes the same step give another result.
+const VERSION: u32 = 1;
+
+/// Where the files of a COPY come from, as its key sees them.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FilesKey {
+    /// These files.
+    Content(ContentDigest),
+    /// All files of this stack of layers; `None` for no layer.
+    Chain(Option<ChainId>),
+}
+
+/// A key with what it was made of.
+#[derive(Clone, Debug)]
+pub(crate) struct RecipedKey {
+    pub(crate) key: CacheKey,
+    pub(crate) recipe: Value,
+}
+
+/// Returns the key of a step without its inputs.
+pub(crate) fn definition_key(op: &Op, platform: &Platform) -> RecipedKey {
+    from_recipe(json!({ "version": VERSION, "platform": platform.to_string(), "op": op_value(op) }))
+}
+
+/// Returns the key of a step on these layers and files.
+pub(crate) fn input_key(op: &Op, platform: &Platform, below: Option<&ChainId>, files: Option<&FilesKey>) -> RecipedKey {
+    from_recipe(json!({
+        "version": VERSION,
+        "platform": platform.to_string(),
+        "op": op_value(op),
+        "below": below,
+        "files": files,
+    }))
+}
+
+fn from_recipe(recipe: Value) -> RecipedKey {
+    let bytes = serde_json::to_vec(&recipe).expect("a JSON value has string keys");
+    let key = blake3::hash(&bytes).to_hex().as_str().parse().expect("BLAKE3 gives 64 hexadecimal digits");
+    RecipedKey { key, recipe }
+}
+
+/// The op as JSON, without the values that are not part of a key.
+fn op_value(op: &Op) -> Value {
+    let mut op = op.clone();
+    if let Op::Exec(exec) = &mut op {
+        let unkeyed = std::mem::take(&mut exec.unkeyed_env);
+        exec.env.retain(|entry| {
+            let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+            !unkeyed.iter().any(|unkeyed| unkeyed == name)
+        });
+    }
+    serde_json::to_value(&op).expect("ops have string keys and no failing serialisers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Exec, RunNetwork};
+    use oci::{DiffId, Digest};
+
+    fn exec() -> Exec {
+        Exec {
+            args: vec!["/bin/sh".to_owned(), "-c".to_owned(), "make".to_owned()],
+            env: vec!["A=1".to_owned(), "HTTP_PROXY=http://proxy".to_owned()],
+            unkeyed_env: vec!["HTTP_PROXY".to_owned()],
+            cwd: "/".to_owned(),
+            user: String::new(),
+            network: RunNetwork::Default,
+        }
+    }
+
+    fn key(exec: Exec, below: &[&[u8]]) -> CacheKey {
+        let layers: Vec<_> = below.iter().map(|bytes| DiffId(Digest::of(bytes))).collect();
+        input_key(&Op::Exec(exec), &Platform::host(), ChainId::of(&layers).as_ref(), None).key
+    }
+
+    #[test]
+    fn every_field_that_decides_the_result_changes_the_key() {
+        let base = key(exec(), &[b"a"]);
+        let changed: [fn(&mut Exec); 5] = [
+            |exec| exec.args.push("x".to_owned()),
+            |exec| exec.env[0] = "A=2".to_owned(),
+            |exec| exec.cwd = "/x".to_owned(),
+            |exec| exec.user = "app".to_owned(),
+            |exec| exec.network = RunNetwork::None,
+        ];
+        for change in changed {
+            let mut exec = exec();
+            change(&mut exec);
+            assert_ne!(key(exec, &[b"a"]), base);
+        }
+        assert_ne!(key(exec(), &[b"b"]), base);
+        assert_ne!(key(exec(), &[]), base);
+    }
+
+    #[test]
+    fn proxies_do_not_change_the_key() {
+        let mut other = exec();
+        other.env[1] = "HTTP_PROXY=http://other".to_owned();
+        assert_eq!(key(other, &[b"a"]), key(exec(), &[b"a"]));
+    }
+}

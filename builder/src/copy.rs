@@ -1,0 +1,365 @@
+//! Copies selected files into a snapshot and digests them in the same pass.
+//!
+//! | destination | one file | a directory, several sources, a wildcard with several matches |
+//! |---|---|---|
+//! | ends in `/` or is a directory | below it | into it |
+//! | does not exist | under this name | made, then into it |
+//! | is a file | replaces it | error |
+//!
+//! - A directory that is there keeps its mode and owner; one that is made for a source directory takes the source's.
+//! - Owner first, then mode, then attributes, then times: each undoes the later ones.
+//! - Names that share an inode in the tree share one in the copy. A socket is skipped: no layer can hold one.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use layer_store::UnpackError;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+
+use crate::content_digest::{ContentDigest, ContentHasher, Facts, ReadError, facts, named_entries};
+use crate::file_tree::{FileEntry, FileTree};
+use crate::graph::InlineFile;
+use crate::rootfs::{Owner, Place, Rootfs, WriteError, chown_at, kind_at};
+use crate::select::{Selected, Selection};
+
+/// How files are changed on their way.
+#[derive(Clone, Debug)]
+pub(crate) struct CopyOptions {
+    /// Absolute; a trailing slash says that it is a directory.
+    pub(crate) destination: String,
+    /// The owner of everything written; `None` keeps the tree's.
+    pub(crate) owner: Option<Owner>,
+    /// The permission bits of everything written; `None` keeps the tree's.
+    pub(crate) mode: Option<u32>,
+}
+
+/// Why files could not be copied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each message says what its variant means")]
+pub enum CopyError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("cannot unpack `{}`", .path.display())]
+    Unpack { path: PathBuf, source: UnpackError },
+    #[error("`{destination}` must end in `/` to take several files")]
+    NeedsDirectory { destination: String },
+}
+
+/// Copies `selection` from `tree` into `rootfs` and returns the digest of what was read.
+pub(crate) fn copy(
+    tree: &FileTree,
+    selection: &Selection,
+    rootfs: &Rootfs,
+    options: &CopyOptions,
+) -> Result<ContentDigest, CopyError> {
+    let mut copy = Copy {
+        tree,
+        rootfs,
+        options,
+        hasher: ContentHasher::default(),
+        links: HashMap::new(),
+        directories: Vec::new(),
+        buffer: vec![0; 256 << 10],
+    };
+    let names_directory = options.destination.ends_with('/');
+    if selection.needs_directory && !names_directory && !copy.is_directory()? {
+        return Err(CopyError::NeedsDirectory { destination: options.destination.clone() });
+    }
+    for source in &selection.sources {
+        if source.entry.kind() == FileType::Directory {
+            copy.directory(source)?;
+        } else {
+            copy.single(source, selection.needs_directory || names_directory)?;
+        }
+    }
+    copy.finish()
+}
+
+/// Writes a here-document as a file with mode 0644, unless the options say another.
+pub(crate) fn write_inline(
+    file: &InlineFile,
+    rootfs: &Rootfs,
+    options: &CopyOptions,
+    is_single: bool,
+) -> Result<(), CopyError> {
+    let (destination, owner) = (Path::new(&options.destination), options.owner.unwrap_or((0, 0)));
+    let place = if is_single && !options.destination.ends_with('/') {
+        rootfs.place(destination, owner)?
+    } else {
+        Place::directory(rootfs.make_directory(destination, owner)?.fd)
+    };
+    let full = destination.join(&file.name);
+    let at = || WriteError::at(&full);
+    let (parent, name) = match place.kind {
+        Some(FileType::Directory) => {
+            (open_directory(&place.parent, &place.name).map_err(at())?, file.name.clone().into())
+        }
+        Some(_) => {
+            rustix::fs::unlinkat(&place.parent, &place.name, AtFlags::empty()).map_err(at())?;
+            (place.parent, place.name)
+        }
+        None => (place.parent, place.name),
+    };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o600)).map_err(at())?;
+    let write = |source| WriteError::Write { path: full.clone(), source };
+    File::from(fd).write_all(file.content.as_bytes()).map_err(write)?;
+    chown_at(&parent, &name, owner).map_err(at())?;
+    let mode = Mode::from_raw_mode(options.mode.unwrap_or(0o644) & 0o7777);
+    Ok(rustix::fs::chmodat(&parent, &name, mode, AtFlags::empty()).map_err(at())?)
+}
+
+struct Copy<'a> {
+    tree: &'a FileTree,
+    rootfs: &'a Rootfs,
+    options: &'a CopyOptions,
+    hasher: ContentHasher,
+    links: HashMap<(u64, u64), (OwnedFd, OsString)>,
+    directories: Vec<(OwnedFd, Timestamps, PathBuf)>,
+    buffer: Vec<u8>,
+}
+
+/// A directory that is being filled: its path below the destination and its handle.
+type Level = (PathBuf, OwnedFd);
+
+impl Copy<'_> {
+    fn parent_owner(&self) -> Owner {
+        self.options.owner.unwrap_or((0, 0))
+    }
+
+    fn destination(&self) -> &Path {
+        Path::new(&self.options.destination)
+    }
+
+    fn is_directory(&self) -> Result<bool, WriteError> {
+        let place = self.rootfs.place(self.destination(), self.parent_owner())?;
+        Ok(place.kind == Some(FileType::Directory))
+    }
+
+    fn single(&mut self, source: &Selected, is_below: bool) -> Result<(), CopyError> {
+        let (parent, name) = if is_below {
+            let made = self.rootfs.make_directory(self.destination(), self.parent_owner())?;
+            (made.fd, source.name.clone().into_os_string())
+        } else {
+            let place = self.rootfs.place(self.destination(), self.parent_owner())?;
+            if place.kind == Some(FileType::Directory) {
+                let made = self.rootfs.make_directory(self.destination(), self.parent_owner())?;
+                (made.fd, source.name.clone().into_os_string())
+            } else {
+                (place.parent, place.name)
+            }
+        };
+        let facts = facts(self.tree, &source.entry)?;
+        self.write(&parent, &name, (&source.name, &source.entry), facts)
+    }
+
+    fn directory(&mut self, source: &Selected) -> Result<(), CopyError> {
+        let root = self.rootfs.make_directory(self.destination(), self.parent_owner())?;
+        let mut levels: Vec<Level> = vec![(PathBuf::new(), root.fd)];
+        for (path, entry) in named_entries(source) {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            while levels.len() > 1 && levels.last().is_some_and(|(level, _)| level != parent) {
+                levels.pop();
+            }
+            let (_, handle) = levels.last().expect("the destination's level is never popped");
+            let handle = clone(handle, &path)?;
+            let name = path.file_name().unwrap_or_default().to_owned();
+            let facts = facts(self.tree, entry)?;
+            if facts.kind == FileType::Directory {
+                self.hasher.add(&path, &facts, None);
+                let made = self.enter(&handle, &name, (&path, entry), &facts)?;
+                levels.push((path, made));
+            } else {
+                self.write(&handle, &name, (&path, entry), facts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens or makes a directory below the destination.
+    fn enter(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        (path, entry): (&Path, &FileEntry),
+        facts: &Facts,
+    ) -> Result<OwnedFd, WriteError> {
+        let full = self.destination().join(path);
+        let at = || WriteError::at(&full);
+        match kind_at(parent, name).map_err(at())? {
+            None => {
+                rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)).map_err(at())?;
+                let handle = open_directory(parent, name).map_err(at())?;
+                self.set_owner_and_mode(parent, name, facts).map_err(at())?;
+                self.directories.push((clone(&handle, &full)?, times(entry), full));
+                Ok(handle)
+            }
+            Some(FileType::Directory) => open_directory(parent, name).map_err(at()),
+            Some(_) => Ok(self.rootfs.make_directory(&full, self.parent_owner())?.fd),
+        }
+    }
+
+    /// Writes anything but a directory.
+    fn write(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        (path, entry): (&Path, &FileEntry),
+        mut facts: Facts,
+    ) -> Result<(), CopyError> {
+        let full = self.destination().join(path);
+        let at = || WriteError::at(&full);
+        match kind_at(parent, name).map_err(at())? {
+            Some(FileType::Directory) => return Err(WriteError::IsADirectory { path: full }.into()),
+            Some(_) => rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(at())?,
+            None => {}
+        }
+        let content = match facts.kind {
+            FileType::RegularFile => Some(self.file(parent, name, (&full, entry), &mut facts)?),
+            FileType::Symlink => {
+                let target = facts.target.as_deref().unwrap_or(Path::new(""));
+                rustix::fs::symlinkat(target, parent, name).map_err(at())?;
+                None
+            }
+            FileType::Socket => return Ok(()),
+            kind => {
+                let mode = Mode::from_raw_mode(facts.mode);
+                rustix::fs::mknodat(parent, name, kind, mode, facts.device).map_err(at())?;
+                None
+            }
+        };
+        self.hasher.add(path, &facts, content);
+        self.set_owner_and_mode(parent, name, &facts).map_err(at())?;
+        set_xattrs(parent, name, &facts).map_err(at())?;
+        rustix::fs::utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).map_err(at())?;
+        Ok(())
+    }
+
+    /// Writes a regular file, or links it to its first name; returns the digest of its bytes.
+    fn file(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        (path, entry): (&Path, &FileEntry),
+        facts: &mut Facts,
+    ) -> Result<blake3::Hash, CopyError> {
+        let inode = (entry.stat.st_dev, entry.stat.st_ino);
+        let first = self.links.get(&inode).filter(|_| entry.stat.st_nlink > 1);
+        let mut target = match first {
+            Some((first_parent, first_name)) => {
+                rustix::fs::linkat(first_parent, first_name, parent, name, AtFlags::empty())
+                    .map_err(WriteError::at(path))?;
+                None
+            }
+            None => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
+                    .map_err(WriteError::at(path))?;
+                Some(File::from(fd))
+            }
+        };
+        if first.is_none() && entry.stat.st_nlink > 1 {
+            self.links.insert(inode, (clone(parent, path)?, name.to_owned()));
+        }
+        let source = facts.file.as_mut().expect("a regular file's facts hold it open");
+        let is_sparse = u64::try_from(entry.stat.st_blocks).unwrap_or_default() * 512
+            < u64::try_from(entry.stat.st_size).unwrap_or_default();
+        let mut stream = Stream { buffer: &mut self.buffer, is_sparse };
+        stream.run(source, target.as_mut()).map_err(|error| match error {
+            StreamError::Read(source) => ReadError { path: entry.path.clone(), source }.into(),
+            StreamError::Write(source) => WriteError::Write { path: path.to_owned(), source }.into(),
+        })
+    }
+
+    fn set_owner_and_mode(&self, parent: &OwnedFd, name: &OsStr, facts: &Facts) -> Result<(), rustix::io::Errno> {
+        chown_at(parent, name, self.options.owner.unwrap_or(facts.owner))?;
+        if facts.kind == FileType::Symlink {
+            return Ok(());
+        }
+        let mode = self.options.mode.unwrap_or(facts.mode) & 0o7777;
+        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(mode), AtFlags::empty())
+    }
+
+    /// Sets the times of the directories that were made, which their contents have changed.
+    fn finish(self) -> Result<ContentDigest, CopyError> {
+        for (handle, times, path) in self.directories.iter().rev() {
+            rustix::fs::futimens(handle, times).map_err(WriteError::at(path))?;
+        }
+        Ok(self.hasher.finish())
+    }
+}
+
+enum StreamError {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// One pass over a file's bytes: digest them and write them, leaving holes where a sparse file has zeros.
+struct Stream<'a> {
+    buffer: &'a mut [u8],
+    is_sparse: bool,
+}
+
+impl Stream<'_> {
+    fn run(&mut self, source: &mut File, mut target: Option<&mut File>) -> Result<blake3::Hash, StreamError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut length = 0;
+        loop {
+            let count = source.read(self.buffer).map_err(StreamError::Read)?;
+            if count == 0 {
+                break;
+            }
+            length += count as u64;
+            hasher.update(&self.buffer[..count]);
+            if let Some(target) = &mut target {
+                self.write(target, count).map_err(StreamError::Write)?;
+            }
+        }
+        if let Some(target) = target.filter(|_| self.is_sparse) {
+            target.set_len(length).map_err(StreamError::Write)?;
+        }
+        Ok(hasher.finalize())
+    }
+
+    fn write(&self, target: &mut File, count: usize) -> io::Result<()> {
+        let bytes = &self.buffer[..count];
+        if self.is_sparse && bytes.iter().all(|byte| *byte == 0) {
+            return target.seek(SeekFrom::Current(i64::try_from(count).unwrap_or(i64::MAX))).map(|_| ());
+        }
+        target.write_all(bytes)
+    }
+}
+
+fn set_xattrs(parent: &OwnedFd, name: &OsStr, facts: &Facts) -> Result<(), rustix::io::Errno> {
+    if facts.xattrs.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    facts
+        .xattrs
+        .iter()
+        .try_for_each(|(name, value)| rustix::fs::fsetxattr(fd.as_fd(), name.as_str(), value, XattrFlags::empty()))
+}
+
+fn open_directory(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, rustix::io::Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+fn clone(fd: &OwnedFd, path: &Path) -> Result<OwnedFd, WriteError> {
+    fd.try_clone().map_err(|source| WriteError::Write { path: path.to_owned(), source })
+}
+
+fn times(entry: &FileEntry) -> Timestamps {
+    let time =
+        Timespec { tv_sec: entry.stat.st_mtime, tv_nsec: i64::try_from(entry.stat.st_mtime_nsec).unwrap_or_default() };
+    Timestamps { last_access: time, last_modification: time }
+}

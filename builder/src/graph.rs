@@ -1,0 +1,201 @@
+//! The build graph: ops, and what each takes from others.
+//!
+//! - Nodes stand in topological order: an input must exist before the node that takes it, so there are no cycles.
+//! - Equal ops on equal inputs are one node.
+//! - Labels and lines are for people; they are not part of an op and never enter a cache key.
+
+use std::collections::HashMap;
+
+use oci::{DiffId, Digest};
+use serde::Serialize;
+
+/// The place of a node in its graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(usize);
+
+/// A graph of ops.
+#[derive(Debug, Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    ids: HashMap<(Op, Vec<NodeId>), NodeId>,
+}
+
+/// One op with its inputs.
+#[derive(Debug)]
+pub struct Node {
+    /// What is done.
+    pub op: Op,
+    /// What it is done to: for exec and file ops, first the files below, then those that are copied from.
+    pub inputs: Vec<NodeId>,
+    /// What people read: `[build 2/4] RUN make`.
+    pub label: String,
+    /// The line of the Dockerfile, from 1; `None` for what no line asks for.
+    pub line: Option<usize>,
+}
+
+/// A unit of work with one output: a stack of layers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Layers that exist already.
+    Source(Source),
+    /// A process in a container: adds a layer.
+    Exec(Exec),
+    /// A change to files without a process: adds a layer.
+    File(FileAction),
+}
+
+/// Where layers come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// No layers.
+    Scratch,
+    /// An image, pinned.
+    Image {
+        /// As the user named it.
+        name: String,
+        /// The image ID.
+        id: Digest,
+        /// Lowest first.
+        layers: Vec<DiffId>,
+    },
+}
+
+/// A process to run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[expect(missing_docs, reason = "the fields are an image config's own")]
+pub struct Exec {
+    pub args: Vec<String>,
+    /// `NAME=value`, in order.
+    pub env: Vec<String>,
+    /// Names in `env` whose values are not part of the cache key (the predefined proxy arguments).
+    #[serde(skip)]
+    pub unkeyed_env: Vec<String>,
+    pub cwd: String,
+    pub user: String,
+    pub network: RunNetwork,
+}
+
+/// What network a process sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunNetwork {
+    /// Its own, with a way out.
+    Default,
+    /// Its own, with loopback only.
+    None,
+}
+
+/// A change to files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileAction {
+    /// COPY and ADD.
+    Copy(Copy),
+    /// WORKDIR: makes a directory with its parents; no layer if it is there.
+    MakeDirectory {
+        /// Absolute.
+        path: String,
+        /// As USER has it.
+        user: String,
+    },
+}
+
+/// Files copied into the image.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Copy {
+    /// From where.
+    pub from: CopyFrom,
+    /// Patterns, after expansion.
+    pub sources: Vec<String>,
+    /// Files that the Dockerfile itself holds: here-documents.
+    pub inline: Vec<InlineFile>,
+    /// Absolute; a trailing slash is kept.
+    pub destination: String,
+    /// `--chown`, after expansion.
+    pub owner: Option<String>,
+    /// `--chmod`, as permission bits.
+    pub mode: Option<u32>,
+    /// Whether archives are unpacked, as ADD does.
+    pub archives: Archives,
+}
+
+/// Where COPY and ADD take files from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyFrom {
+    /// The build context.
+    Context,
+    /// The node's second input.
+    Input,
+}
+
+/// A here-document that becomes a file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[expect(missing_docs, reason = "the fields say it")]
+pub struct InlineFile {
+    pub name: String,
+    pub content: String,
+}
+
+/// What happens to a tar archive among the sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Archives {
+    /// It is a file like any other.
+    Kept,
+    /// It is unpacked into the destination.
+    Unpacked,
+}
+
+impl Graph {
+    /// Adds an op, or returns the node that does the same already.
+    pub fn add(&mut self, op: Op, inputs: Vec<NodeId>, label: String, line: Option<usize>) -> NodeId {
+        assert!(
+            inputs.iter().all(|input| input.0 < self.nodes.len()),
+            "inputs are added before the node that takes them"
+        );
+        let key = (op, inputs);
+        if let Some(id) = self.ids.get(&key) {
+            return *id;
+        }
+        let id = NodeId(self.nodes.len());
+        self.nodes.push(Node { op: key.0.clone(), inputs: key.1.clone(), label, line });
+        self.ids.insert(key, id);
+        id
+    }
+
+    /// Returns the node `id`.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// Returns all nodes, inputs before the nodes that take them.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().enumerate().map(|(index, node)| (NodeId(index), node))
+    }
+}
+
+impl NodeId {
+    /// Returns the node's number, from 0.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_ops_on_equal_inputs_are_one_node() {
+        let mut graph = Graph::default();
+        let make = |path: &str| Op::File(FileAction::MakeDirectory { path: path.to_owned(), user: String::new() });
+        let scratch = graph.add(Op::Source(Source::Scratch), vec![], "a".to_owned(), None);
+        let a = graph.add(make("/a"), vec![scratch], "a".to_owned(), Some(1));
+        assert_eq!(graph.add(make("/a"), vec![scratch], "again".to_owned(), Some(9)), a);
+        assert_ne!(graph.add(make("/a"), vec![a], "on another".to_owned(), None), a);
+        assert_eq!(graph.nodes().count(), 3);
+    }
+}

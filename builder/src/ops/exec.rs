@@ -1,0 +1,51 @@
+//! RUN: a process in a container, whose changes are a layer.
+
+use std::collections::VecDeque;
+
+use layer_store::{Lower, Skeleton};
+use runtime::ExitStatus;
+
+use super::{Executed, StepError};
+use crate::graph::{Exec, NodeId};
+use crate::progress::Event;
+use crate::solve::Solver;
+
+/// Bytes of a step's output that are kept for the error message.
+const KEPT_OUTPUT: usize = 64 << 10;
+
+pub(super) fn exec(solver: &Solver, id: NodeId, exec: &Exec, below: &[Lower]) -> Result<Executed, StepError> {
+    let backend = &solver.backend;
+    let snapshot =
+        backend.store.prepare(below, Skeleton::MountPoints).map_err(|source| StepError::Snapshot { source })?;
+    let mut tail = Tail::default();
+    let mut output = |bytes: &[u8]| {
+        tail.push(bytes);
+        backend.progress.event(Event::Output { node: id, bytes });
+    };
+    let status = backend.sandbox.run(snapshot.path(), exec, &mut output, &solver.stop);
+    if solver.stop.is_cancelled() {
+        return Err(StepError::Cancelled);
+    }
+    let command = exec.args.join(" ");
+    match status.map_err(|source| StepError::Sandbox { command: command.clone(), source })? {
+        ExitStatus::Code(0) => {
+            let layer = snapshot.freeze().map_err(|source| StepError::Snapshot { source })?;
+            Ok(Executed { layer: Some(layer), content: None })
+        }
+        status => Err(StepError::Exit { command, status, output: tail.bytes.into() }),
+    }
+}
+
+/// The end of what a step wrote.
+#[derive(Default)]
+struct Tail {
+    bytes: VecDeque<u8>,
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+        let excess = self.bytes.len().saturating_sub(KEPT_OUTPUT);
+        self.bytes.drain(..excess);
+    }
+}

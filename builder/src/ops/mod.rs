@@ -1,0 +1,77 @@
+//! What a node does: one file per kind of op. Everything here blocks.
+
+mod exec;
+mod file;
+
+use layer_store::{FrozenLayer, Lower, SealError, SnapshotError};
+use runtime::{ExitStatus, UserError};
+
+use crate::content_digest::{ContentDigest, ReadError};
+use crate::copy::CopyError;
+use crate::graph::{NodeId, Op};
+use crate::images::ImageError;
+use crate::rootfs::WriteError;
+use crate::sandbox::SandboxError;
+use crate::select::SelectError;
+use crate::solve::Solver;
+
+pub(crate) use file::{context_digest, stage_digest};
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each message says what its variant means")]
+pub enum StepError {
+    #[error("`{command}` ended with {}", describe(*.status))]
+    Exit { command: String, status: ExitStatus, output: Vec<u8> },
+    #[error("cannot run `{command}`")]
+    Sandbox { command: String, source: SandboxError },
+    #[error("cannot copy from the build context")]
+    SelectContext { source: SelectError },
+    #[error("cannot copy from the stage or image")]
+    SelectStage { source: SelectError },
+    #[error("cannot copy to `{destination}`")]
+    Copy { destination: String, source: CopyError },
+    #[error("cannot open the files to copy from")]
+    OpenTree { source: std::io::Error },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("cannot tell who `{owner}` is")]
+    Owner { owner: String, source: UserError },
+    #[error("cannot make the directory")]
+    MakeDirectory { source: WriteError },
+    #[error("this build has no context to copy from")]
+    NoContext,
+    #[error("cannot get the base image {name}")]
+    Base { name: String, source: ImageError },
+    #[error("cannot mount the files below")]
+    Snapshot { source: SnapshotError },
+    #[error("cannot keep the layer")]
+    Seal { source: SealError },
+    #[error("stopped")]
+    Cancelled,
+}
+
+fn describe(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exit code {code}"),
+        ExitStatus::Signal(signal) => format!("signal {signal}"),
+    }
+}
+
+/// What a step left behind.
+pub(crate) struct Executed {
+    /// `None` when nothing had to be changed.
+    pub(crate) layer: Option<FrozenLayer>,
+    /// The digest of the files that were copied.
+    pub(crate) content: Option<ContentDigest>,
+}
+
+/// Does what node `id` says on the layers of its inputs.
+pub(crate) fn execute(solver: &Solver, id: NodeId, inputs: &[Vec<Lower>]) -> Result<Executed, StepError> {
+    match &solver.graph.node(id).op {
+        Op::Exec(exec) => exec::exec(solver, id, exec, &inputs[0]),
+        Op::File(action) => file::file(solver, action, inputs),
+        Op::Source(_) => unreachable!("sources are fetched, not executed"),
+    }
+}

@@ -1,0 +1,263 @@
+//! Turns a resolved Dockerfile into a graph of ops and the config of the image.
+//!
+//! ```text
+//! FROM               ─▶ source node, or the stage it names
+//! RUN                ─▶ exec node                (`run.rs`)
+//! COPY ADD WORKDIR   ─▶ file node                (`copy.rs`)
+//! all others         ─▶ change of the config     (`config.rs`)
+//! ```
+//!
+//! - No I/O: the same input gives the same plan.
+//! - What the language has and this builder does not is refused here, by name and place, never skipped.
+
+mod config;
+mod copy;
+mod run;
+mod stage;
+
+use std::collections::{BTreeMap, HashMap};
+
+use dockerfile::{ExpandError, Instruction, Source as Text};
+use oci::Platform;
+
+use crate::export::{PlannedEntry, PlannedImage};
+use crate::graph::{FileAction, Graph, NodeId, Op, RunNetwork, Source};
+use crate::images::BaseImage;
+use crate::resolve::{Base, Resolved, ResolvedInstruction, ResolvedStage, platform_args};
+use crate::spanned::Spanned;
+use stage::StageState;
+
+/// What decides about a plan, besides the Dockerfile.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields are the flags of `wharf build`")]
+pub struct PlanOptions<'a> {
+    pub build_args: &'a BTreeMap<String, String>,
+    pub labels: &'a BTreeMap<String, String>,
+    pub platform: &'a Platform,
+    pub network: RunNetwork,
+}
+
+/// What is to be done, and what comes of it.
+#[derive(Debug)]
+pub struct Plan {
+    /// The ops.
+    pub graph: Graph,
+    /// The images of the source nodes.
+    pub bases: HashMap<NodeId, BaseImage>,
+    /// The image of the target stage.
+    pub image: PlannedImage,
+}
+
+/// Why a Dockerfile cannot be built.
+pub type PlanError = Spanned<PlanProblem>;
+
+/// What is wrong with an instruction, or not built yet.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each message says what its variant means")]
+pub enum PlanProblem {
+    #[error("cannot expand `{text}`")]
+    Expand { text: String, source: ExpandError },
+    #[error("{what} is not built yet")]
+    NotBuilt { what: String },
+    #[error("`{text}` is not an octal mode of at most 07777; symbolic modes are not built yet")]
+    Mode { text: String },
+    #[error("`{text}` is not a port, a range of ports, or one of these with `/tcp`, `/udp` or `/sctp`")]
+    Port { text: String },
+    #[error("`{text}` is not a signal")]
+    Signal { text: String },
+    #[error("{instruction} has a blank name or path")]
+    Blank { instruction: &'static str },
+}
+
+/// Plans the build of the last stage of `resolved`.
+///
+/// # Errors
+///
+/// [`PlanError`] with the place of the first instruction that cannot be built.
+pub fn plan(resolved: &Resolved, options: &PlanOptions<'_>) -> Result<Plan, PlanError> {
+    let mut planner = Planner {
+        options,
+        resolved,
+        platform_args: platform_args(options.platform),
+        text: Text::new(&resolved.source),
+        graph: Graph::default(),
+        bases: HashMap::new(),
+        states: Vec::new(),
+    };
+    for stage in &resolved.stages {
+        planner.stage(stage)?;
+    }
+    let state = planner.states.pop().expect("a resolved Dockerfile has its target stage");
+    let mut config = state.config;
+    config.config.labels.extend(options.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let image = PlannedImage { top: state.top, config, history: state.history };
+    Ok(Plan { graph: planner.graph, bases: planner.bases, image })
+}
+
+struct Planner<'a> {
+    options: &'a PlanOptions<'a>,
+    resolved: &'a Resolved,
+    platform_args: BTreeMap<String, String>,
+    text: Text<'a>,
+    graph: Graph,
+    bases: HashMap<NodeId, BaseImage>,
+    states: Vec<StageState>,
+}
+
+/// What an instruction comes to.
+enum Planned {
+    Op(PlannedOp),
+    /// The config has been changed; history shows this.
+    Config {
+        created_by: String,
+    },
+}
+
+/// An op of an instruction, before it is a node.
+struct PlannedOp {
+    op: Op,
+    /// What is copied from, if that is not the build context.
+    from: Option<NodeId>,
+    created_by: String,
+}
+
+/// A stage's place in what people read: `[build 2/4]`.
+struct Counter {
+    name: Option<String>,
+    step: usize,
+    steps: usize,
+}
+
+impl Counter {
+    fn new(stage: &ResolvedStage, is_only: bool) -> Self {
+        let makes_layer = |found: &&ResolvedInstruction| {
+            use Instruction::{Add, Copy, Run, Workdir};
+            matches!(found.instruction, Run(_) | Copy(_) | Add(_) | Workdir(_))
+        };
+        let steps = 1 + stage.instructions.iter().filter(makes_layer).count();
+        Self { name: (!is_only).then(|| stage.name.clone()), step: 0, steps }
+    }
+
+    fn label(&mut self, text: &str) -> String {
+        self.step += 1;
+        let name = self.name.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
+        format!("[{name}{}/{}] {text}", self.step, self.steps)
+    }
+}
+
+impl Planner<'_> {
+    fn stage(&mut self, stage: &ResolvedStage) -> Result<(), PlanError> {
+        let mut counter = Counter::new(stage, self.resolved.stages.len() == 1);
+        let label = counter.label(&format!("FROM {}", stage.base_name));
+        let top = self.base(&stage.base, label, stage);
+        let mut state = match &stage.base {
+            Base::Scratch => StageState::scratch(top, self.options.platform),
+            Base::Image(image) => StageState::new(top, image.config.clone()),
+            Base::Stage(index) => self.states[*index].child(),
+        };
+        for found in &stage.instructions {
+            self.instruction(&mut state, found, (stage, &mut counter))?;
+        }
+        self.states.push(state);
+        Ok(())
+    }
+
+    /// Returns the node of a base; the first stage that needs an image gives its node the label.
+    fn base(&mut self, base: &Base, label: String, stage: &ResolvedStage) -> NodeId {
+        let line = Some(self.text.line_of(stage.span));
+        match base {
+            Base::Scratch => self.graph.add(Op::Source(Source::Scratch), Vec::new(), label, line),
+            Base::Stage(index) => self.states[*index].top,
+            Base::Image(image) => {
+                let source = Source::Image {
+                    name: image.name.familiar(),
+                    id: image.id.clone(),
+                    layers: image.diff_ids().cloned().collect(),
+                };
+                let node = self.graph.add(Op::Source(source), Vec::new(), label, line);
+                self.bases.entry(node).or_insert_with(|| image.as_ref().clone());
+                node
+            }
+        }
+    }
+
+    fn instruction(
+        &mut self,
+        state: &mut StageState,
+        found: &ResolvedInstruction,
+        (stage, counter): (&ResolvedStage, &mut Counter),
+    ) -> Result<(), PlanError> {
+        let planned = match self.planned(state, found, stage)? {
+            Planned::Op(planned) => planned,
+            Planned::Config { created_by } => {
+                state.history.push(PlannedEntry { created_by, node: None });
+                return Ok(());
+            }
+        };
+        let label = counter.label(&found.text);
+        let inputs = std::iter::once(state.top).chain(planned.from).collect();
+        state.top = self.graph.add(planned.op, inputs, label, Some(self.text.line_of(found.span)));
+        state.history.push(PlannedEntry { created_by: planned.created_by, node: Some(state.top) });
+        Ok(())
+    }
+
+    fn planned(
+        &mut self,
+        state: &mut StageState,
+        found: &ResolvedInstruction,
+        stage: &ResolvedStage,
+    ) -> Result<Planned, PlanError> {
+        let from = found.from.as_ref().map(|base| {
+            let name = match base {
+                Base::Image(image) => image.name.familiar(),
+                Base::Scratch | Base::Stage(_) => "scratch".to_owned(),
+            };
+            self.base(base, format!("[{}] FROM {name}", stage.name), stage)
+        });
+        match &found.instruction {
+            Instruction::Run(run) => run::run(state, run, found.span, self.options).map(Planned::Op),
+            Instruction::Copy(copy) => copy::copy(state, copy, from).map(Planned::Op),
+            Instruction::Add(add) => copy::add(state, add).map(Planned::Op),
+            Instruction::Workdir(workdir) => {
+                let (path, created_by) = state.enter_directory(workdir)?;
+                if path == "/" {
+                    return Ok(Planned::Config { created_by });
+                }
+                let user = state.config.config.user.clone();
+                let op = Op::File(FileAction::MakeDirectory { path, user });
+                Ok(Planned::Op(PlannedOp { op, from: None, created_by }))
+            }
+            Instruction::Arg(arg) => self.declare(state, arg, stage).map(|created_by| Planned::Config { created_by }),
+            other => config::change(state, other, found.span).map(|created_by| Planned::Config { created_by }),
+        }
+    }
+
+    /// Declares the arguments of an ARG and returns the text for the history.
+    fn declare(
+        &self,
+        state: &mut StageState,
+        arg: &dockerfile::Arg,
+        stage: &ResolvedStage,
+    ) -> Result<String, PlanError> {
+        let mut shown = Vec::new();
+        for declaration in &arg.declarations {
+            let name = &declaration.name;
+            let value = match (self.options.build_args.get(name), &declaration.default) {
+                (Some(value), _) => Some(value.clone()),
+                (None, Some(default)) => Some(state.expand(default)?),
+                (None, None) => self.inherited(name, stage),
+            };
+            shown.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
+            state.declare(name, value);
+        }
+        Ok(format!("ARG {}", shown.join(" ")))
+    }
+
+    /// Returns the value of an argument that is declared without one.
+    fn inherited(&self, name: &str, stage: &ResolvedStage) -> Option<String> {
+        let global = self.resolved.global_args.get(name).or_else(|| self.platform_args.get(name));
+        let own = (name == "TARGETSTAGE").then(|| stage.name.clone());
+        global.cloned().or(own)
+    }
+}

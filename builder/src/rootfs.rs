@@ -1,0 +1,261 @@
+//! The files of a snapshot that an op writes to.
+//!
+//! - A path is walked one component at a time from the root's handle; links, absolute or not, stay inside the root, also
+//!   dangling ones, whose missing parts are made.
+//! - `..` goes back along the handles that were walked, so it cannot pass the root.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+const MAX_LINKS: usize = 40;
+
+/// Uid and gid.
+pub(crate) type Owner = (u32, u32);
+
+/// A root filesystem opened for writing.
+#[derive(Debug)]
+pub(crate) struct Rootfs {
+    root: OwnedFd,
+}
+
+/// Where a name stands or would stand: `name` inside `parent`, after all links.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) parent: OwnedFd,
+    pub(crate) name: OsString,
+    /// What stands there.
+    pub(crate) kind: Option<FileType>,
+}
+
+impl Place {
+    /// The place of an opened directory itself.
+    pub(crate) fn directory(directory: OwnedFd) -> Self {
+        Self { parent: directory, name: ".".into(), kind: Some(FileType::Directory) }
+    }
+}
+
+/// A directory, and whether this call made it.
+#[derive(Debug)]
+pub(crate) struct MadeDirectory {
+    pub(crate) fd: OwnedFd,
+    pub(crate) is_new: bool,
+}
+
+/// Why a path inside a root filesystem cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each message says what its variant means")]
+pub enum WriteError {
+    #[error("`{}` is not a directory in the image", .path.display())]
+    NotADirectory { path: PathBuf },
+    #[error("`{}` is a directory in the image, and a file cannot replace it", .path.display())]
+    IsADirectory { path: PathBuf },
+    #[error("`{}` goes through too many links in the image", .path.display())]
+    TooManyLinks { path: PathBuf },
+    #[error("cannot write `{}` in the image", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl WriteError {
+    pub(crate) fn at(path: &Path) -> impl FnOnce(Errno) -> Self {
+        let path = path.to_owned();
+        move |errno| Self::Write { path, source: errno.into() }
+    }
+}
+
+impl Rootfs {
+    pub(crate) fn open(root: &Path) -> Result<Self, WriteError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(root, flags, Mode::empty()).map_err(WriteError::at(root))?;
+        Ok(Self { root })
+    }
+
+    /// Opens the directory `path`, making what is missing of it with mode 0755 and this owner.
+    pub(crate) fn make_directory(&self, path: &Path, owner: Owner) -> Result<MadeDirectory, WriteError> {
+        let mut walk = Walk::new(self, path, owner)?;
+        while let Some(name) = walk.next_name() {
+            walk.enter(&name)?;
+        }
+        let is_new = walk.is_new;
+        Ok(MadeDirectory { fd: walk.into_top(), is_new })
+    }
+
+    /// Finds where `path` stands, following links, making missing parents with mode 0755 and this owner.
+    pub(crate) fn place(&self, path: &Path, owner: Owner) -> Result<Place, WriteError> {
+        let mut walk = Walk::new(self, path, owner)?;
+        while let Some(name) = walk.next_name() {
+            if !walk.queue.is_empty() || name == ".." {
+                walk.enter(&name)?;
+                continue;
+            }
+            match kind_at(walk.top(), &name).map_err(WriteError::at(path))? {
+                Some(FileType::Symlink) => walk.follow(&name)?,
+                kind => return Ok(Place { parent: walk.into_top(), name, kind }),
+            }
+        }
+        Ok(Place::directory(walk.into_top()))
+    }
+}
+
+/// A walk down from a root, one component at a time.
+struct Walk<'a> {
+    path: &'a Path,
+    owner: Owner,
+    queue: VecDeque<OsString>,
+    handles: Vec<OwnedFd>,
+    links: usize,
+    is_new: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(rootfs: &Rootfs, path: &'a Path, owner: Owner) -> Result<Self, WriteError> {
+        let root = rootfs.root.try_clone().map_err(|source| WriteError::Write { path: path.to_owned(), source })?;
+        let queue = names(path).collect();
+        Ok(Self { path, owner, queue, handles: vec![root], links: 0, is_new: false })
+    }
+
+    fn next_name(&mut self) -> Option<OsString> {
+        self.queue.pop_front()
+    }
+
+    fn top(&self) -> &OwnedFd {
+        self.handles.last().expect("the root's handle is never popped")
+    }
+
+    fn into_top(mut self) -> OwnedFd {
+        self.handles.pop().expect("the root's handle is never popped")
+    }
+
+    fn enter(&mut self, name: &OsStr) -> Result<(), WriteError> {
+        if name == ".." {
+            if self.handles.len() > 1 {
+                self.handles.pop();
+            }
+            return Ok(());
+        }
+        match kind_at(self.top(), name).map_err(WriteError::at(self.path))? {
+            Some(FileType::Symlink) => return self.follow(name),
+            Some(FileType::Directory) => {}
+            Some(_) => return Err(WriteError::NotADirectory { path: self.path.to_owned() }),
+            None => self.make(name)?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(self.top(), name, flags, Mode::empty()).map_err(WriteError::at(self.path))?;
+        self.handles.push(handle);
+        Ok(())
+    }
+
+    fn follow(&mut self, name: &OsStr) -> Result<(), WriteError> {
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(WriteError::TooManyLinks { path: self.path.to_owned() });
+        }
+        let target = rustix::fs::readlinkat(self.top(), name, Vec::new()).map_err(WriteError::at(self.path))?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        if target.is_absolute() {
+            self.handles.truncate(1);
+        }
+        for name in names(&target).collect::<Vec<_>>().into_iter().rev() {
+            self.queue.push_front(name);
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, name: &OsStr) -> Result<(), WriteError> {
+        let at = || WriteError::at(self.path);
+        rustix::fs::mkdirat(self.top(), name, Mode::from_raw_mode(0o755)).map_err(at())?;
+        rustix::fs::chmodat(self.top(), name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(at())?;
+        chown_at(self.top(), name, self.owner).map_err(at())?;
+        self.is_new = true;
+        Ok(())
+    }
+}
+
+fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    })
+}
+
+/// Returns what stands under `name`, not following links.
+pub(crate) fn kind_at(parent: &OwnedFd, name: &OsStr) -> Result<Option<FileType>, Errno> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Changes the owner of `name` itself, not of what it links to.
+pub(crate) fn chown_at(parent: &OwnedFd, name: &OsStr, owner: Owner) -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rootfs() -> (tempfile::TempDir, Rootfs) {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join("root").join(path);
+        std::fs::create_dir_all(at("usr/lib")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        for (target, link) in [
+            ("/usr/lib", "lib"),
+            ("../../../../escape", "out"),
+            ("loop", "loop"),
+            ("file", "to-file"),
+            ("/new/x", "new-link"),
+        ] {
+            std::os::unix::fs::symlink(target, at(link)).unwrap();
+        }
+        let rootfs = Rootfs::open(&at("")).unwrap();
+        (directory, rootfs)
+    }
+
+    #[test]
+    fn links_and_dots_stay_inside_the_root() {
+        let (directory, rootfs) = rootfs();
+        for (path, made) in [
+            ("lib/a", "usr/lib/a"),
+            ("/out/b", "escape/b"),
+            ("../../c", "c"),
+            ("lib/../d", "usr/d"),
+            ("new-link/e", "new/x/e"),
+        ] {
+            assert!(rootfs.make_directory(Path::new(path), (0, 0)).unwrap().is_new);
+            assert!(directory.path().join("root").join(made).is_dir(), "{path} is not {made}");
+        }
+        assert!(!directory.path().join("escape").exists());
+        assert!(!rootfs.make_directory(Path::new("/usr/lib"), (0, 0)).unwrap().is_new);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let (_directory, rootfs) = rootfs();
+        let make = |path: &str| rootfs.make_directory(Path::new(path), (0, 0));
+        assert!(matches!(make("file/x"), Err(WriteError::NotADirectory { .. })));
+        assert!(matches!(make("to-file"), Err(WriteError::NotADirectory { .. })));
+        assert!(matches!(make("loop/x"), Err(WriteError::TooManyLinks { .. })));
+    }
+
+    #[test]
+    fn a_place_is_found_after_its_links() {
+        let (_directory, rootfs) = rootfs();
+        let place = |path: &str| rootfs.place(Path::new(path), (0, 0)).unwrap();
+        assert_eq!((place("to-file").name, place("to-file").kind), ("file".into(), Some(FileType::RegularFile)));
+        assert_eq!((place("lib").name, place("lib").kind), ("lib".into(), Some(FileType::Directory)));
+        assert_eq!((place("new-link").name, place("new-link").kind), ("x".into(), None));
+        assert_eq!((place("/").name, place("/").kind), (".".into(), Some(FileType::Directory)));
+    }
+}

@@ -1,0 +1,303 @@
+//! Solves a graph: every node once, independent nodes at the same time, the cache first.
+//!
+//! ```text
+//! inputs ─▶ was this op ever built? ─no──────────────────────────────▶ execute ─▶ seal, remember (while later steps run)
+//!                 │ yes                                                  ▲
+//!                 ▼                                                      │ miss
+//!           exact key ─miss, files from a stage─▶ content key ──────────╯
+//!                 │ hit                                │ hit
+//!                 ╰──────────────▶ the layer that is there
+//! ```
+//!
+//! - A step starts as soon as the files below it are there; their digests are waited for only where a key needs them.
+//! - The first failure stops the other steps; what was finished before is remembered all the same.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, try_join_all};
+use layer_store::{CacheRecord, FrozenLayer, Lower};
+use oci::{ChainId, DiffId, Platform};
+use tokio_util::sync::CancellationToken;
+
+use crate::Backend;
+use crate::cache_key::{FilesKey, RecipedKey, definition_key, input_key};
+use crate::content_digest::ContentDigest;
+use crate::file_tree::FileTree;
+use crate::graph::{CopyFrom, FileAction, Graph, Node, NodeId, Op};
+use crate::images::BaseImage;
+use crate::ops::{self, StepError};
+use crate::progress::Event;
+
+/// Why a graph could not be solved: the node that failed, and how.
+#[derive(Debug, thiserror::Error)]
+#[error("{label}")]
+pub struct SolveError {
+    /// What the node was called.
+    pub label: String,
+    /// Its line in the Dockerfile.
+    pub line: Option<usize>,
+    /// How it failed.
+    #[source]
+    pub source: StepError,
+}
+
+/// Whether layers of earlier builds are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// Wherever a key matches.
+    Used,
+    /// Never; what is built is remembered.
+    Ignored,
+}
+
+/// One layer of a node's output.
+#[derive(Clone, Debug)]
+pub(crate) struct MadeLayer {
+    pub(crate) diff_id: DiffId,
+    /// The node that made it.
+    pub(crate) node: NodeId,
+    /// When, as RFC 3339; `None` for layers of a base.
+    pub(crate) created: Option<String>,
+}
+
+type Failable<T> = Result<T, Arc<SolveError>>;
+type Layers = Shared<BoxFuture<'static, Failable<Arc<Vec<MadeLayer>>>>>;
+
+/// What a node gives: files to build on at once, and, later, their digests.
+#[derive(Clone)]
+pub(crate) struct Output {
+    lowers: Vec<Lower>,
+    layers: Layers,
+}
+
+impl Output {
+    fn ready(layers: Vec<MadeLayer>) -> Self {
+        let lowers = layers.iter().map(|layer| Lower::Layer(layer.diff_id.clone())).collect();
+        Self { lowers, layers: std::future::ready(Ok(Arc::new(layers))).boxed().shared() }
+    }
+
+    async fn chain(&self) -> Failable<Option<ChainId>> {
+        let layers = self.layers.clone().await?;
+        let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        Ok(ChainId::of(&diff_ids))
+    }
+}
+
+/// What the solver works with.
+pub(crate) struct Solver {
+    pub(crate) graph: Graph,
+    pub(crate) bases: HashMap<NodeId, BaseImage>,
+    pub(crate) backend: Backend,
+    pub(crate) context: Option<Arc<FileTree>>,
+    pub(crate) platform: Platform,
+    pub(crate) cache: Cache,
+    /// Cancelled by the caller or by the first failure.
+    pub(crate) stop: CancellationToken,
+    pub(crate) outputs: Mutex<HashMap<NodeId, Shared<BoxFuture<'static, Failable<Output>>>>>,
+    pub(crate) failure: OnceLock<Arc<SolveError>>,
+    pub(crate) sealing: Mutex<Vec<Layers>>,
+}
+
+impl Solver {
+    /// Solves `target` and what it needs; returns its layers, lowest first.
+    ///
+    /// Returns only when every layer that was finished is remembered, also after a failure.
+    pub(crate) async fn solve(self: &Arc<Self>, target: NodeId) -> Failable<Arc<Vec<MadeLayer>>> {
+        let result = match self.output(target).await {
+            Ok(output) => output.layers.await,
+            Err(error) => Err(error),
+        };
+        let sealing = std::mem::take(&mut *self.sealing.lock().unwrap_or_else(PoisonError::into_inner));
+        for layers in sealing {
+            let _remembered_or_reported = layers.await;
+        }
+        result.map_err(|error| self.failure.get().cloned().unwrap_or(error))
+    }
+
+    fn output(self: &Arc<Self>, id: NodeId) -> Shared<BoxFuture<'static, Failable<Output>>> {
+        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let solver = Arc::clone(self);
+        let run = || {
+            let task = tokio::spawn(async move { solver.run(id).await });
+            async move { task.await.expect("a step neither panics nor is aborted") }.boxed().shared()
+        };
+        outputs.entry(id).or_insert_with(run).clone()
+    }
+
+    async fn run(self: Arc<Self>, id: NodeId) -> Failable<Output> {
+        let node = self.graph.node(id);
+        let inputs = try_join_all(node.inputs.iter().map(|input| self.output(*input))).await?;
+        let started = Instant::now();
+        self.backend.progress.event(Event::Started { node: id, label: &node.label });
+        let result = match &node.op {
+            Op::Source(_) => self.source(id).await,
+            Op::Exec(_) | Op::File(_) => self.step(id, inputs).await,
+        };
+        match &result {
+            Ok(_) => self.backend.progress.event(Event::Finished { node: id, elapsed: started.elapsed() }),
+            Err(error) if matches!(error.source, StepError::Cancelled) => {
+                self.backend.progress.event(Event::Cancelled { node: id });
+            }
+            Err(error) => {
+                self.backend.progress.event(Event::Failed { node: id });
+                self.failure.get_or_init(|| Arc::clone(error));
+                self.stop.cancel();
+            }
+        }
+        result
+    }
+
+    async fn source(&self, id: NodeId) -> Failable<Output> {
+        let Some(base) = self.bases.get(&id) else { return Ok(Output::ready(Vec::new())) };
+        let fetched = self.backend.images.fetch(base, &self.backend.progress, &self.stop).await;
+        fetched.map_err(|source| self.fail(id, StepError::Base { name: base.name.familiar(), source }))?;
+        let layers = base.diff_ids().map(|diff_id| MadeLayer { diff_id: diff_id.clone(), node: id, created: None });
+        Ok(Output::ready(layers.collect()))
+    }
+
+    async fn step(self: &Arc<Self>, id: NodeId, inputs: Vec<Output>) -> Failable<Output> {
+        if self.stop.is_cancelled() {
+            return Err(self.fail(id, StepError::Cancelled));
+        }
+        let definition = definition_key(&self.graph.node(id).op, &self.platform);
+        let was_built = self.cache == Cache::Used && self.backend.store.recall(&definition.key).is_some();
+        if was_built && let Some(output) = self.look_up(id, &inputs).await? {
+            self.backend.progress.event(Event::Cached { node: id });
+            return Ok(output);
+        }
+        self.execute(id, inputs, definition).await
+    }
+
+    /// Looks for a layer that an earlier build made of the same inputs.
+    async fn look_up(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<Option<Output>> {
+        let below = inputs[0].chain().await?;
+        let exact = match self.exact_files(id, inputs).await? {
+            Files::NotFound => return Ok(None),
+            Files::Key(files) => self.key(id, below.as_ref(), files.as_ref()),
+        };
+        if let Some(record) = self.backend.store.recall(&exact.key) {
+            return self.cached(id, &inputs[0], record).await.map(Some);
+        }
+        let [_, source] = inputs else { return Ok(None) };
+        let stage = source.lowers.clone();
+        let content = self.blocking(id, move |solver| ops::stage_digest(solver, id, &stage)).await?;
+        let Some(content) = content else { return Ok(None) };
+        let key = self.key(id, below.as_ref(), Some(&FilesKey::Content(content)));
+        let Some(record) = self.backend.store.recall(&key.key) else { return Ok(None) };
+        self.remember(&exact, &record);
+        self.cached(id, &inputs[0], record).await.map(Some)
+    }
+
+    /// Returns how the files that a step copies enter its exact key.
+    async fn exact_files(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<Files> {
+        let Op::File(FileAction::Copy(copy)) = &self.graph.node(id).op else { return Ok(Files::Key(None)) };
+        match copy.from {
+            _ if copy.sources.is_empty() => Ok(Files::Key(None)),
+            CopyFrom::Input => Ok(Files::Key(Some(FilesKey::Chain(inputs[1].chain().await?)))),
+            CopyFrom::Context => {
+                let digest = self.blocking(id, move |solver| ops::context_digest(solver, id)).await?;
+                Ok(digest.map_or(Files::NotFound, |digest| Files::Key(Some(FilesKey::Content(digest)))))
+            }
+        }
+    }
+
+    async fn cached(&self, id: NodeId, below: &Output, record: CacheRecord) -> Failable<Output> {
+        let mut layers = below.layers.clone().await?.to_vec();
+        if let Some(diff_id) = record.diff_id {
+            layers.push(MadeLayer { diff_id, node: id, created: Some(record.created) });
+        }
+        Ok(Output::ready(layers))
+    }
+
+    /// Does the work; digests and cache records follow while later steps run.
+    async fn execute(self: &Arc<Self>, id: NodeId, inputs: Vec<Output>, definition: RecipedKey) -> Failable<Output> {
+        let lowers: Vec<Vec<Lower>> = inputs.iter().map(|input| input.lowers.clone()).collect();
+        let made = self.blocking(id, move |solver| ops::execute(solver, id, &lowers)).await?;
+        let frozen = made.layer.map(Arc::new);
+        let mut lowers = inputs[0].lowers.clone();
+        lowers.extend(frozen.iter().map(|layer| Lower::Frozen(Arc::clone(layer))));
+        let solver = Arc::clone(self);
+        let task = tokio::spawn(async move { solver.seal(id, inputs, frozen, (definition, made.content)).await });
+        let layers = async move { task.await.expect("sealing neither panics nor is aborted") }.boxed().shared();
+        self.sealing.lock().unwrap_or_else(PoisonError::into_inner).push(layers.clone());
+        Ok(Output { lowers, layers })
+    }
+
+    async fn seal(
+        self: Arc<Self>,
+        id: NodeId,
+        inputs: Vec<Output>,
+        frozen: Option<Arc<FrozenLayer>>,
+        (definition, content): (RecipedKey, Option<ContentDigest>),
+    ) -> Failable<Arc<Vec<MadeLayer>>> {
+        let created = now();
+        let diff_id = match frozen {
+            Some(frozen) => {
+                let seal = move |_: &Self| {
+                    frozen.seal().map(|record| record.diff_id).map_err(|source| StepError::Seal { source })
+                };
+                Some(self.blocking(id, seal).await?)
+            }
+            None => None,
+        };
+        let below = inputs[0].chain().await?;
+        let record =
+            CacheRecord { diff_id: diff_id.clone(), recipe: serde_json::Value::Null, created: created.clone() };
+        if inputs.len() > 1 {
+            let chain = FilesKey::Chain(inputs[1].chain().await?);
+            self.remember(&self.key(id, below.as_ref(), Some(&chain)), &record);
+        }
+        let content = content.map(FilesKey::Content);
+        self.remember(&self.key(id, below.as_ref(), content.as_ref()), &record);
+        self.remember(&definition, &record);
+        let mut layers = inputs[0].layers.clone().await?.to_vec();
+        layers.extend(diff_id.map(|diff_id| MadeLayer { diff_id, node: id, created: Some(created) }));
+        Ok(Arc::new(layers))
+    }
+
+    fn key(&self, id: NodeId, below: Option<&ChainId>, files: Option<&FilesKey>) -> RecipedKey {
+        input_key(&self.graph.node(id).op, &self.platform, below, files)
+    }
+
+    /// Keeps a record; the cache can be lost without harm, so a failure is only noted.
+    fn remember(&self, key: &RecipedKey, record: &CacheRecord) {
+        let record = CacheRecord { recipe: key.recipe.clone(), ..record.clone() };
+        if let Err(error) = self.backend.store.remember(&key.key, &record) {
+            self.backend
+                .progress
+                .event(Event::Note { text: &format!("this step will not be found in the cache: {error}") });
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: NodeId,
+        work: impl FnOnce(&Self) -> Result<T, StepError> + Send + 'static,
+    ) -> Failable<T> {
+        let solver = Arc::clone(self);
+        let result =
+            tokio::task::spawn_blocking(move || work(&solver)).await.expect("a step neither panics nor is aborted");
+        result.map_err(|source| self.fail(id, source))
+    }
+
+    fn fail(&self, id: NodeId, source: StepError) -> Arc<SolveError> {
+        let Node { label, line, .. } = self.graph.node(id);
+        Arc::new(SolveError { label: label.clone(), line: *line, source })
+    }
+}
+
+/// How files enter a key.
+enum Files {
+    /// A file is not there: no key, the step itself says what is wrong.
+    NotFound,
+    /// This; `None` for steps that copy no files.
+    Key(Option<FilesKey>),
+}
+
+fn now() -> String {
+    let format = time::format_description::well_known::Rfc3339;
+    time::OffsetDateTime::now_utc().format(&format).expect("a time of this century can be written as RFC 3339")
+}

@@ -1,0 +1,341 @@
+//! Builds with a toy sandbox in place of containers: what runs, how often, and what comes of it.
+//!
+//! A step is `RUN ["verb", …]`: `write PATH TEXT`, `exit CODE`, `meet` (waits for another step that meets), `wait` (until it is
+//! stopped). Snapshots are real, so each test has a mount namespace of its own.
+
+#![cfg(test)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use builder::{
+    Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Event, Exec, FileTree, ImageError,
+    ImageSource, Owners, Progress, Pull, RunNetwork, Sandbox, SandboxError, StepError, build,
+};
+use layer_store::Store;
+use oci::{Platform, Reference};
+use runtime::ExitStatus;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::thread::UnshareFlags;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for anything that comes at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct ToySandbox {
+    ran: Mutex<Vec<String>>,
+    met: (Mutex<usize>, Condvar),
+}
+
+impl Sandbox for ToySandbox {
+    fn run(
+        &self,
+        rootfs: &Path,
+        exec: &Exec,
+        output: &mut dyn FnMut(&[u8]),
+        stop: &CancellationToken,
+    ) -> Result<ExitStatus, SandboxError> {
+        self.ran.lock().unwrap().push(exec.args.join(" "));
+        let args: Vec<&str> = exec.args.iter().map(String::as_str).collect();
+        match args[..] {
+            ["write", path, text] => std::fs::write(rootfs.join(path.trim_start_matches('/')), text).unwrap(),
+            ["exit", code] => {
+                output(b"about to fail\n");
+                return Ok(ExitStatus::Code(code.parse().unwrap()));
+            }
+            ["meet", ..] => self.meet(),
+            ["wait"] => {
+                self.meet();
+                let start = Instant::now();
+                while !stop.is_cancelled() && start.elapsed() < PATIENCE {
+                    std::thread::yield_now();
+                }
+                return Ok(ExitStatus::Signal(9));
+            }
+            _ => panic!("no such toy: {args:?}"),
+        }
+        Ok(ExitStatus::Code(0))
+    }
+}
+
+impl ToySandbox {
+    fn meet(&self) {
+        let (count, changed) = &self.met;
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        changed.notify_all();
+        let (_count, timeout) = changed.wait_timeout_while(count, PATIENCE, |count| *count < 2).unwrap();
+        assert!(!timeout.timed_out(), "nobody else came: steps do not run at the same time");
+    }
+}
+
+struct NoImages;
+
+impl ImageSource for NoImages {
+    fn resolve<'a>(
+        &'a self,
+        name: &'a Reference,
+        _: &'a Platform,
+        _: Pull,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<BaseImage, ImageError>> + Send + 'a>> {
+        panic!("{name} was asked for");
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        base: &'a BaseImage,
+        _: &'a Arc<dyn Progress>,
+        _: &'a CancellationToken,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), ImageError>> + Send + 'a>> {
+        panic!("{} was fetched", base.name);
+    }
+}
+
+struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _: Event<'_>) {}
+}
+
+/// A store, a build context, and what ran.
+struct Site {
+    directory: tempfile::TempDir,
+    store: Store,
+    sandbox: Arc<ToySandbox>,
+}
+
+impl Site {
+    fn context(&self, path: &str) -> PathBuf {
+        self.directory.path().join("context").join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        std::fs::write(self.context(path), text).unwrap();
+    }
+
+    fn build(&self, dockerfile: &str) -> Result<Built, BuildError> {
+        let context = FileTree::open(&self.context(""), Dockerignore::default(), Owners::Root).unwrap();
+        let request = BuildRequest {
+            dockerfile: dockerfile.to_owned(),
+            context: Some(context),
+            build_args: BTreeMap::new(),
+            target: None,
+            names: vec!["test/image:latest".parse().unwrap()],
+            labels: BTreeMap::new(),
+            platform: Platform::host(),
+            pull: Pull::Missing,
+            cache: Cache::Used,
+            network: RunNetwork::None,
+        };
+        let backend = Backend {
+            store: self.store.clone(),
+            images: Arc::new(NoImages),
+            sandbox: Arc::clone(&self.sandbox) as Arc<dyn Sandbox>,
+            progress: Arc::new(Silent),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        runtime.block_on(build(request, &backend, &CancellationToken::new()))
+    }
+
+    /// Returns what ran since the last call, sorted: steps side by side have no order.
+    fn ran(&self) -> Vec<String> {
+        let mut ran = std::mem::take(&mut *self.sandbox.ran.lock().unwrap());
+        ran.sort();
+        ran
+    }
+
+    /// Builds and returns the image ID and what ran.
+    fn built(&self, dockerfile: &str) -> (String, Vec<String>) {
+        let built = self.build(dockerfile).unwrap();
+        (built.id.to_string(), self.ran())
+    }
+
+    /// Returns the paths of the files in the image.
+    fn files(&self) -> Vec<String> {
+        let id = self.store.find("test/image").unwrap();
+        let image = self.store.image(&id).unwrap();
+        let layers: Vec<_> =
+            image.config.value().rootfs.diff_ids.iter().cloned().map(layer_store::Lower::Layer).collect();
+        let view = self.store.view(&layers).unwrap();
+        let mut files = Vec::new();
+        list(view.path(), Path::new(""), &mut files);
+        files
+    }
+}
+
+fn list(root: &Path, below: &Path, files: &mut Vec<String>) {
+    let mut entries: Vec<_> =
+        std::fs::read_dir(root.join(below)).unwrap().map(|entry| below.join(entry.unwrap().file_name())).collect();
+    entries.sort();
+    for entry in entries {
+        if root.join(&entry).is_dir() {
+            list(root, &entry, files);
+        } else {
+            let text = std::fs::read_to_string(root.join(&entry)).unwrap();
+            files.push(format!("{}={text}", entry.display()));
+        }
+    }
+}
+
+fn check(body: impl FnOnce(&Site) + Send) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            #[expect(
+                deprecated,
+                reason = "these two flags concern this thread and those it starts, which is what is wanted"
+            )]
+            rustix::thread::unshare(UnshareFlags::FS | UnshareFlags::NEWNS).unwrap();
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::create_dir(directory.path().join("context")).unwrap();
+            let store = Store::open(&directory.path().join("store")).unwrap();
+            body(&Site { directory, store, sandbox: Arc::default() });
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+#[test]
+fn a_second_build_runs_nothing_and_gives_the_same_image() {
+    check(|site| {
+        let dockerfile = "FROM scratch\nRUN [\"write\", \"/a\", \"1\"]\nENV X=1\nRUN [\"write\", \"/b\", \"2\"]\n";
+        let (first, ran) = site.built(dockerfile);
+        assert_eq!(ran, ["write /a 1", "write /b 2"]);
+        assert_eq!(site.built(dockerfile), (first, vec![]));
+        assert_eq!(site.files(), ["a=1", "b=2"]);
+    });
+}
+
+#[test]
+fn only_steps_from_a_changed_one_on_run_again() {
+    check(|site| {
+        site.built("FROM scratch\nRUN [\"write\", \"/a\", \"1\"]\nRUN [\"write\", \"/b\", \"2\"]\n");
+        let (_, ran) = site.built("FROM scratch\nRUN [\"write\", \"/a\", \"1\"]\nRUN [\"write\", \"/b\", \"3\"]\n");
+        assert_eq!(ran, ["write /b 3"]);
+        let (_, ran) = site.built("FROM scratch\nRUN [\"write\", \"/a\", \"0\"]\nRUN [\"write\", \"/b\", \"3\"]\n");
+        assert_eq!(ran, ["write /a 0", "write /b 3"]);
+    });
+}
+
+#[test]
+fn files_of_the_context_count_by_content() {
+    check(|site| {
+        let dockerfile = "FROM scratch\nCOPY f /f\nRUN [\"write\", \"/b\", \"2\"]\n";
+        site.write("f", "1");
+        let (first, ran) = site.built(dockerfile);
+        assert_eq!(ran.len(), 1);
+        site.write("f", "1");
+        site.write("unrelated", "x");
+        std::fs::File::open(site.context("f")).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(site.built(dockerfile), (first.clone(), vec![]));
+        site.write("f", "2");
+        let (second, ran) = site.built(dockerfile);
+        assert_eq!((second == first, ran.len()), (false, 1));
+        assert_eq!(site.files(), ["b=2", "f=2"]);
+    });
+}
+
+#[test]
+fn a_stage_with_the_same_output_does_not_rebuild_what_copies_from_it() {
+    check(|site| {
+        let dockerfile = |extra: &str| {
+            format!(
+                "FROM scratch AS a\nRUN [\"write\", \"/out\", \"x\"]\nRUN [\"write\", \"/{extra}\", \"y\"]\n\
+                 FROM scratch\nCOPY --from=a /out /out\nRUN [\"write\", \"/last\", \"z\"]\n"
+            )
+        };
+        let (first, ran) = site.built(&dockerfile("one"));
+        assert_eq!(ran.len(), 3);
+        let (second, ran) = site.built(&dockerfile("two"));
+        assert_eq!((second, ran), (first, vec!["write /two y".to_owned()]));
+        assert_eq!(site.files(), ["last=z", "out=x"]);
+    });
+}
+
+#[test]
+fn a_stage_that_nothing_needs_is_not_built() {
+    check(|site| {
+        let (_, ran) =
+            site.built("FROM scratch AS unused\nRUN [\"exit\", \"1\"]\nFROM scratch\nRUN [\"write\", \"/a\", \"1\"]\n");
+        assert_eq!(ran, ["write /a 1"]);
+    });
+}
+
+#[test]
+fn independent_stages_run_at_the_same_time() {
+    check(|site| {
+        let (_, ran) = site.built(
+            "FROM scratch AS a\nRUN [\"meet\", \"a\"]\nFROM scratch AS b\nRUN [\"meet\", \"b\"]\n\
+             FROM scratch\nCOPY --from=a / /a/\nCOPY --from=b / /b/\n",
+        );
+        assert_eq!(ran, ["meet a", "meet b"]);
+    });
+}
+
+#[test]
+fn the_first_failure_stops_the_other_steps_and_keeps_what_was_finished() {
+    check(|site| {
+        let dockerfile = |end: &str| {
+            format!(
+                "FROM scratch AS slow\nRUN [\"wait\"]\nFROM scratch AS bad\nRUN [\"write\", \"/kept\", \"1\"]\n\
+                 RUN [\"meet\"]\nRUN {end}\nFROM scratch\nCOPY --from=bad / /\nCOPY --from=slow / /\n"
+            )
+        };
+        let error = site.build(&dockerfile("[\"exit\", \"7\"]")).unwrap_err();
+        let BuildError::Solve(error) = error else { panic!("{error}") };
+        assert_eq!((error.label.as_str(), error.line), ("[bad 4/4] RUN [\"exit\", \"7\"]", Some(6)));
+        let StepError::Exit { status, output, .. } = &error.source else { panic!("{error:?}") };
+        assert_eq!((*status, output.as_slice()), (ExitStatus::Code(7), &b"about to fail\n"[..]));
+        assert!(site.store.find("test/image").is_err());
+        site.ran();
+        let ended = site.build("FROM scratch\nRUN [\"write\", \"/kept\", \"1\"]\n");
+        assert!(ended.is_ok());
+        assert_eq!(site.ran(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_work_directory_that_is_there_makes_no_layer() {
+    check(|site| {
+        let dockerfile = "FROM scratch\nWORKDIR /a/b\nWORKDIR /a\nRUN [\"write\", \"/a/f\", \"1\"]\n";
+        for _ in 0..2 {
+            let built = site.build(dockerfile).unwrap();
+            let image = site.store.image(&built.id).unwrap();
+            let config = image.config.value();
+            let empty: Vec<bool> = config.history.iter().map(|entry| entry.empty_layer).collect();
+            assert_eq!((config.rootfs.diff_ids.len(), empty), (2, vec![false, true, false]));
+        }
+    });
+}
+
+#[test]
+fn what_is_missing_in_the_context_is_named() {
+    check(|site| {
+        site.write("present", "");
+        let error = site.build("FROM scratch\nCOPY presnt /\n").unwrap_err();
+        let BuildError::Solve(error) = error else { panic!("{error}") };
+        let StepError::SelectContext { source } = &error.source else { panic!("{error:?}") };
+        assert_eq!(source.to_string(), "`presnt` is not there");
+    });
+}
+
+#[test]
+fn archives_are_unpacked_by_add_and_copied_by_copy() {
+    check(|site| {
+        let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        let mut header = tar::Header::new_ustar();
+        header.set_size(2);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, "d/inside", &b"in"[..]).unwrap();
+        let bytes = archive.into_inner().unwrap().finish().unwrap();
+        std::fs::write(site.context("a.tgz"), &bytes).unwrap();
+        site.write("plain", "p");
+        site.built("FROM scratch\nADD a.tgz plain /x/\n");
+        assert_eq!(site.files(), ["x/d/inside=in", "x/plain=p"]);
+    });
+}
