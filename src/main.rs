@@ -1,3 +1,66 @@
 //! The `wharf` command.
+//!
+//! ```text
+//! args ─▶ config ─▶ namespaces (where files are mounted or owned by others) ─▶ commands/<verb> ─▶ exit code
+//!                                                                                    └ error ─▶ report
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `args`, `commands/` | the command line, and one file for each verb |
+//! | `config` | the only reader of environment and home directory |
+//! | `session` | what a verb works with: store, client, tokio, Ctrl-C |
+//! | `report/`, `ending` | errors with their causes and one hint; exit codes |
+//! | `progress/`, `transfer_report` | what people see while something runs |
+//! | `output`, `shown`, `table`, `template`, `age`, `size` | what is printed |
+//!
+//! The program ends in one place, here, so that everything that is held is dropped: mounts, containers, leases.
 
-fn main() {}
+mod age;
+mod args;
+mod commands;
+mod config;
+mod container;
+mod ending;
+mod filter;
+mod image_view;
+mod listing;
+mod output;
+mod progress;
+mod prompt;
+mod report;
+mod session;
+mod shown;
+mod size;
+mod stdio;
+mod table;
+mod template;
+mod transfer_report;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::config::{Config, Display};
+use crate::session::Session;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(report::usage(&error)),
+    };
+    let mut display = Display::Plain;
+    ExitCode::from(wharf(cli, &mut display).unwrap_or_else(|error| report::error(&error, display)))
+}
+
+/// Runs a command and returns its exit code; `display` becomes what standard error can show.
+fn wharf(cli: Cli, display: &mut Display) -> anyhow::Result<u8> {
+    let config = Config::read(cli.root)?;
+    *display = config.stderr;
+    let command = cli.command.short();
+    let runtime = command.needs_namespace().then(runtime::enter).transpose();
+    let runtime = runtime.context("cannot enter namespaces of our own")?;
+    commands::run(command, &Session::new(config, runtime))
+}

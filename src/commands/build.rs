@@ -1,0 +1,309 @@
+//! `wharf build`: turns a Dockerfile and a directory into an image.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use builder::{
+    Backend, BuildError, BuildRequest, Built, Cache, Dockerignore, FileTree, ImageSource, Owners, Progress, Pull,
+    RegistryImages, RunNetwork, Sandbox,
+};
+use oci::{Platform, Reference};
+
+use crate::config::caller_variable;
+use crate::ending::Ending;
+use crate::output;
+use crate::progress::{self, Shown, Style};
+use crate::report::{self, BuildFailure, DockerfileText};
+use crate::session::{Interrupt, Session};
+use crate::shown::shown;
+
+const DOCKERFILE: &str = "Dockerfile";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildArgs {
+    /// Directory of the build context
+    #[arg(value_name = "PATH")]
+    context: String,
+    /// Name of the image; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    tags: Vec<Reference>,
+    /// The Dockerfile, `-` for standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Set a build argument; without a value, to the caller's variable of that name
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    build_args: Vec<String>,
+    /// Stage to build, by name or number [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Set a label of the image
+    #[arg(long = "label", value_name = "NAME[=VALUE]")]
+    labels: Vec<String>,
+    /// Use no layer of earlier builds
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask registries for newer base images
+    #[arg(long)]
+    pull: bool,
+    /// Platform of the image (only this machine's, yet)
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t = Style::Auto)]
+    progress: Style,
+    /// Print nothing but the image ID
+    #[arg(short, long)]
+    quiet: bool,
+    /// Network of RUN instructions
+    #[arg(long, value_enum, default_value_t = Network::Default)]
+    network: Network,
+    /// Write the image ID to this file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Network {
+    Default,
+    None,
+}
+
+/// Builds an image.
+pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
+    let platform = platform(args)?;
+    let context = context_directory(&args.context)?;
+    let source = read_dockerfile(args.file.as_deref(), &context)?;
+    let ignore = read_ignore(source.path.as_deref(), &context)?;
+    let tree = FileTree::open(&context, ignore, Owners::Root);
+    let tree = tree.with_context(|| format!("cannot open the build context `{}`", context.display()))?;
+    let request = BuildRequest {
+        dockerfile: source.dockerfile.text.clone(),
+        context: Some(tree),
+        build_args: build_args(&args.build_args)?,
+        target: args.target.clone(),
+        names: names(&args.tags)?,
+        labels: args.labels.iter().map(|label| label_of(label)).collect::<Result<_, _>>()?,
+        platform,
+        pull: if args.pull { Pull::Always } else { Pull::Missing },
+        cache: if args.no_cache { Cache::Ignored } else { Cache::Used },
+        network: if args.network == Network::None { RunNetwork::None } else { RunNetwork::Default },
+    };
+    let style = if args.quiet { Style::Quiet } else { args.progress };
+    let shown = progress::start(style, session.config.stderr);
+    let names = request.names.clone();
+    let built = solve(session, request, &shown, source.dockerfile.clone())?;
+    if style != Style::Quiet {
+        report::warnings(&source.dockerfile, &built.warnings, session.config.stderr);
+        shown.say(&format!("built {}", built.id));
+        names.iter().for_each(|name| shown.say(&format!("tagged {}", name.familiar())));
+    }
+    if let Some(path) = &args.iidfile {
+        std::fs::write(path, built.id.to_string()).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    if args.quiet {
+        output::line(&built.id.to_string())?;
+    }
+    Ok(0)
+}
+
+fn solve(
+    session: &Session,
+    request: BuildRequest,
+    shown: &Arc<dyn Shown>,
+    dockerfile: DockerfileText,
+) -> anyhow::Result<Built> {
+    let store = session.store()?;
+    let client = Arc::new(session.client()?);
+    let images: Arc<dyn ImageSource> = Arc::new(RegistryImages::new(store.clone(), client));
+    let sandbox: Arc<dyn Sandbox> = Arc::new(session.sandbox());
+    let progress: Arc<dyn Progress> = Arc::<dyn Shown>::clone(shown);
+    let backend = Backend { store, images, sandbox, progress };
+    session.block_on(async {
+        let interrupt = Interrupt::watch()?;
+        let built = builder::build(request, &backend, interrupt.stop()).await;
+        shown.finish();
+        built.map_err(|error| match (error, interrupt.ending()) {
+            (BuildError::Cancelled, Some(ending)) => ending.into(),
+            (error, _) => BuildFailure { dockerfile, error, output: shown.seen() }.into(),
+        })
+    })
+}
+
+/// Returns the platform to build for.
+fn platform(args: &BuildArgs) -> Result<Platform, Ending> {
+    let host = Platform::host();
+    match &args.platform {
+        Some(platform) if platform.normalised() != host.normalised() => {
+            Err(Ending::usage(format!("cannot build for {platform} yet, only for this machine's {host}")))
+        }
+        _ => Ok(host),
+    }
+}
+
+/// Checks that the build context is a directory of this machine.
+fn context_directory(given: &str) -> Result<PathBuf, Ending> {
+    let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    let is_remote = remote.iter().any(|start| given.starts_with(start));
+    match given {
+        "-" => Err(Ending::usage("a build context on standard input is not built yet: name a directory")),
+        "" => Err(Ending::usage("the build context has no name: use `.` for the working directory")),
+        given if is_remote => {
+            Err(Ending::usage(format!("`{}`: remote build contexts are not built yet: name a directory", shown(given))))
+        }
+        given => Ok(PathBuf::from(given)),
+    }
+}
+
+/// A Dockerfile and where it was found.
+#[derive(Debug)]
+struct FoundDockerfile {
+    dockerfile: DockerfileText,
+    /// `None` for standard input.
+    path: Option<PathBuf>,
+}
+
+fn read_dockerfile(file: Option<&Path>, context: &Path) -> anyhow::Result<FoundDockerfile> {
+    let path = match file {
+        Some(path) if path == Path::new("-") => None,
+        Some(path) => Some(path.to_owned()),
+        None => Some(context.join(DOCKERFILE)),
+    };
+    let bytes = match &path {
+        None => read_limited(io::stdin().lock()).context("cannot read the Dockerfile from standard input")?,
+        Some(path) => {
+            let opened = std::fs::File::open(path).and_then(read_limited);
+            opened.with_context(|| format!("cannot read the Dockerfile `{}`", path.display()))?
+        }
+    };
+    let (text, diagnostics) = dockerfile::decode(&bytes);
+    let name = match (&path, file) {
+        (None, _) => "-".to_owned(),
+        (Some(_), None) => DOCKERFILE.to_owned(),
+        (Some(path), Some(_)) => path.display().to_string(),
+    };
+    let dockerfile = DockerfileText { name, text: text.into_owned() };
+    if diagnostics.iter().any(|diagnostic| diagnostic.severity == dockerfile::Severity::Error) {
+        let error = BuildError::Dockerfile { diagnostics };
+        return Err(BuildFailure { dockerfile, error, output: report::Seen::Whole }.into());
+    }
+    Ok(FoundDockerfile { dockerfile, path })
+}
+
+/// Reads a little more than a Dockerfile may have, so that the parser sees that it is too much.
+fn read_limited(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(dockerfile::MAX_SIZE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads the ignore file of the Dockerfile, else that of the context.
+fn read_ignore(dockerfile: Option<&Path>, context: &Path) -> anyhow::Result<Dockerignore> {
+    let own = dockerfile.map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for path in own.into_iter().chain([context.join(".dockerignore")]) {
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                return Dockerignore::parse(&text).with_context(|| format!("cannot use `{}`", path.display()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        }
+    }
+    Ok(Dockerignore::default())
+}
+
+fn build_args(given: &[String]) -> Result<BTreeMap<String, String>, Ending> {
+    let mut build_args = BTreeMap::new();
+    for word in given {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word.as_str(), caller_variable(word)),
+        };
+        if name.is_empty() {
+            return Err(Ending::usage(format!("`{}` is not a build argument (want `NAME=VALUE`)", shown(word))));
+        }
+        build_args.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    Ok(build_args)
+}
+
+fn label_of(given: &str) -> Result<(String, String), Ending> {
+    let (name, value) = given.split_once('=').unwrap_or((given, ""));
+    if name.is_empty() {
+        return Err(Ending::usage(format!("`{}` is not a label (want `NAME=VALUE`)", shown(given))));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn names(given: &[Reference]) -> Result<Vec<Reference>, Ending> {
+    let mut names: Vec<Reference> = Vec::new();
+    for name in given {
+        if name.digest().is_some() {
+            return Err(Ending::usage(format!("`{}` has a digest: a new image gets a tag", name.familiar())));
+        }
+        let name = name.clone().or_latest();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directories_are_build_contexts() {
+        for given in ["-", "", "https://example.com/x.git", "git@example.com:x", "github.com/a/b"] {
+            assert!(context_directory(given).is_err(), "{given}");
+        }
+        assert_eq!(context_directory("./x").unwrap(), Path::new("./x"));
+    }
+
+    #[test]
+    fn words_become_arguments_labels_and_names() {
+        let given = ["A=1", "B=", "WHARF_SURELY_NOT_SET"].map(str::to_owned);
+        let expected: BTreeMap<_, _> = [("A", "1"), ("B", "")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
+        assert_eq!(build_args(&given).unwrap(), expected);
+        assert!(build_args(&["=x".to_owned()]).is_err());
+        assert_eq!(label_of("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
+        assert_eq!(label_of("a").unwrap(), ("a".to_owned(), String::new()));
+        assert!(label_of("=").is_err());
+        let given: Vec<Reference> = ["app", "app:latest", "x/app:2"].map(|name| name.parse().unwrap()).into();
+        let names: Vec<_> = names(&given).unwrap().iter().map(Reference::familiar).collect();
+        assert_eq!(names, ["app:latest", "x/app:2"]);
+    }
+
+    #[test]
+    fn the_dockerfiles_own_ignore_file_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let is_ignored = |path: Option<&str>| {
+            let path = path.map(|path| dir.path().join(path));
+            let ignore = read_ignore(path.as_deref(), dir.path()).unwrap();
+            (ignore.is_ignored(b"a"), ignore.is_ignored(b"b"))
+        };
+        assert_eq!(is_ignored(Some("Dockerfile")), (false, false));
+        write(
+            ".dockerignore",
+            "a
+",
+        );
+        write(
+            "x.Dockerfile.dockerignore",
+            "b
+",
+        );
+        assert_eq!(is_ignored(Some("Dockerfile")), (true, false));
+        assert_eq!(is_ignored(None), (true, false));
+        assert_eq!(is_ignored(Some("x.Dockerfile")), (false, true));
+    }
+}

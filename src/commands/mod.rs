@@ -1,0 +1,65 @@
+//! One file for each verb: its flags, and what it does.
+//!
+//! A verb returns the exit code, or an error that `report` shows. One that works on several things reports each failure itself,
+//! goes on, and returns 1.
+
+mod build;
+mod builder_prune;
+mod history;
+mod image_prune;
+mod images;
+mod inspect;
+mod login;
+mod logout;
+mod pull;
+mod push;
+mod rmi;
+mod run;
+mod system_df;
+mod tag;
+mod version;
+
+pub(crate) use build::BuildArgs;
+pub(crate) use builder_prune::BuilderPruneArgs;
+pub(crate) use history::HistoryArgs;
+pub(crate) use image_prune::ImagePruneArgs;
+pub(crate) use images::ImagesArgs;
+pub(crate) use inspect::{InspectArgs, NoSuchObject};
+pub(crate) use login::LoginArgs;
+pub(crate) use logout::LogoutArgs;
+pub(crate) use pull::PullArgs;
+pub(crate) use push::PushArgs;
+pub(crate) use rmi::{RmiArgs, SeveralNames};
+pub(crate) use run::RunArgs;
+pub(crate) use system_df::DfArgs;
+pub(crate) use tag::TagArgs;
+pub(crate) use version::VersionArgs;
+
+use crate::args::{BuilderCommand, Command, ImageCommand, SystemCommand};
+use crate::session::Session;
+
+/// Runs `command`, which has its short name, and returns its exit code.
+///
+/// # Errors
+///
+/// Anything that kept it from its work.
+pub(crate) fn run(command: Command, session: &Session) -> anyhow::Result<u8> {
+    match command {
+        Command::Build(args) => build::build(&args, session),
+        Command::Run(args) => run::run(&args, session),
+        Command::Images(args) => images::images(&args, session),
+        Command::History(args) => history::history(&args, session),
+        Command::Inspect(args) => inspect::inspect(&args, session),
+        Command::Tag(args) => tag::tag(&args, session),
+        Command::Rmi(args) => rmi::rmi(&args, session),
+        Command::Pull(args) => pull::pull(&args, session),
+        Command::Push(args) => push::push(&args, session),
+        Command::Login(args) => login::login(&args, session),
+        Command::Logout(args) => logout::logout(&args, session),
+        Command::Version(args) => version::version(&args),
+        Command::Image { command: ImageCommand::Prune(args) } => image_prune::image_prune(&args, session),
+        Command::Builder { command: BuilderCommand::Prune(args) } => builder_prune::builder_prune(&args, session),
+        Command::System { command: SystemCommand::Df(args) } => system_df::system_df(&args, session),
+        Command::Image { .. } | Command::Builder { .. } => unreachable!("the command has its short name"),
+    }
+}

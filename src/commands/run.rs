@@ -1,0 +1,300 @@
+//! `wharf run --rm`: runs a command in a new container of an image, in the foreground; nothing of it stays.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use builder::{ContainerSandbox, RunNetwork, generated_files, make_working_directory};
+use layer_store::{ActiveSnapshot, FindError, Image, ImageId, Lower, Skeleton, Store};
+use oci::{Platform, Reference};
+use runtime::{Container, ExitStatus, Killer, NetworkNamespace, Running, User};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::pull::pull_image;
+use crate::config::{caller_variable, host_resolv_conf};
+use crate::container::{Overrides, Terminal};
+use crate::ending::{Ending, NotStarted};
+use crate::session::Session;
+use crate::shown::shown;
+use crate::stdio::{self, Input};
+use crate::transfer_report::{Audience, Direction, TransferReport};
+use crate::{output, prompt};
+
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct RunArgs {
+    /// The image, the command to run instead of its own, and the command's arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND [ARG]...]")]
+    pub(crate) image_and_command: Vec<String>,
+    /// Remove the container when it ends (needed: containers are not kept yet)
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Pass standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Set a variable; without a value, to that of the caller
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User, and group, as names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Program to run instead of the image's entrypoint; empty for none
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Network: its own with a way out, the host's, or loopback only
+    #[arg(long, alias = "net", value_enum, default_value_t = Network::Default)]
+    network: Network,
+    /// Name of the host as the command sees it
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// When to pull the image
+    #[arg(long, value_enum, default_value_t = Pull::Missing)]
+    pull: Pull,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Network {
+    #[value(alias = "bridge")]
+    Default,
+    Host,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Pull {
+    Missing,
+    Always,
+    Never,
+}
+
+/// Runs a container and returns the exit code of its command.
+pub(crate) fn run(args: &RunArgs, session: &Session) -> anyhow::Result<u8> {
+    let (image, command) = args.image_and_command.split_first().expect("at least the image is required");
+    let started = start(args, image, command, session);
+    let (container, running, copying) = started.map_err(|error| error.context(NotStarted { image: image.clone() }))?;
+    let status = session.block_on(attend(running));
+    copying.finish();
+    drop(container);
+    Ok(exit_code(status?))
+}
+
+/// What must outlive a container.
+struct Held {
+    _rootfs: ActiveSnapshot,
+    _sandbox: ContainerSandbox,
+    _connection: builder::Connection,
+}
+
+fn start(
+    args: &RunArgs,
+    image: &str,
+    command: &[String],
+    session: &Session,
+) -> anyhow::Result<(Held, Running, stdio::Copying)> {
+    if !args.rm {
+        return Err(Ending::usage("containers are not kept yet, so `wharf run` needs `--rm`").into());
+    }
+    let input = if args.interactive { Input::Passed } else { Input::Closed };
+    let terminal = if args.tty { Terminal::Present } else { Terminal::Absent };
+    if args.tty && args.interactive && !prompt::has_user() {
+        return Err(
+            Ending::usage("the input device is not a TTY: standard input is no terminal, so leave `-t` out").into()
+        );
+    }
+    let overrides = Overrides {
+        entrypoint: args.entrypoint.clone(),
+        command: command.to_vec(),
+        env: environment(&args.env)?,
+        user: args.user.clone(),
+        workdir: args.workdir.clone(),
+        terminal,
+    };
+    let store = session.store()?;
+    let image = store.image(&find(args.pull, image, session, &store)?)?;
+    check_platform(&image)?;
+    let layers = &image.config.value().rootfs.diff_ids;
+    let layers: Vec<Lower> = layers.iter().map(|diff_id| Lower::Layer(diff_id.clone())).collect();
+    let rootfs = store.prepare(&layers, Skeleton::MountPoints).context("cannot mount its layers")?;
+    let sandbox = session.sandbox();
+    let wanted = if args.network == Network::Default { RunNetwork::Default } else { RunNetwork::None };
+    let connection = sandbox.attach(wanted)?;
+    let mut container = container(args, &overrides, &image, (&rootfs, &connection))?;
+    if args.network == Network::Host {
+        use_host_network(&mut container);
+    }
+    let (stdio, ends) = stdio::open(terminal, input)?;
+    let running = session.runtime().start(&container, stdio)?;
+    let copying = ends.copy(&running)?;
+    Ok((Held { _rootfs: rootfs, _sandbox: sandbox, _connection: connection }, running, copying))
+}
+
+fn container(
+    args: &RunArgs,
+    overrides: &Overrides,
+    image: &Image,
+    (rootfs, connection): (&ActiveSnapshot, &builder::Connection),
+) -> anyhow::Result<Container> {
+    let config = &image.config.value().config;
+    let spec = overrides.user(config);
+    let user = User::resolve(rootfs.path(), spec).with_context(|| format!("cannot tell who `{}` is", shown(spec)))?;
+    let cwd = overrides.cwd(config)?;
+    make_working_directory(rootfs.path(), &cwd, &user)?;
+    let hostname = match &args.hostname {
+        Some(hostname) => hostname.clone(),
+        None => random_hostname()?,
+    };
+    Ok(Container {
+        rootfs: rootfs.path().to_owned(),
+        args: overrides.args(config)?,
+        env: overrides.env(config, &hostname, &user.home),
+        cwd,
+        user,
+        files: generated_files(&hostname, connection),
+        hostname,
+        mounts: Vec::new(),
+        network: connection.namespace.clone(),
+    })
+}
+
+fn use_host_network(container: &mut Container) {
+    container.network = NetworkNamespace::Host;
+    for file in container.files.iter_mut().filter(|file| file.path == "/etc/resolv.conf") {
+        file.contents = host_resolv_conf().into_bytes();
+    }
+}
+
+/// Completes `-e` words: a name alone takes the caller's value, or nothing if there is none.
+fn environment(given: &[String]) -> Result<Vec<String>, Ending> {
+    let mut env = Vec::new();
+    for word in given {
+        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+        if name.is_empty() {
+            return Err(Ending::usage(format!("`{}` is not the name of a variable", shown(word))));
+        }
+        if word.contains('=') {
+            env.push(word.clone());
+        } else {
+            env.extend(caller_variable(name).map(|value| format!("{name}={value}")));
+        }
+    }
+    Ok(env)
+}
+
+fn find(pull: Pull, name: &str, session: &Session, store: &Store) -> anyhow::Result<ImageId> {
+    let found = match store.find(name) {
+        Ok(id) if pull != Pull::Always => return Ok(id),
+        Err(error) if pull == Pull::Never || !matches!(error, FindError::NotFound { .. }) => return Err(error.into()),
+        other => other.is_ok(),
+    };
+    let Ok(reference) = name.parse::<Reference>().map(Reference::or_latest) else {
+        return Ok(store.find(name)?);
+    };
+    if !found {
+        output::notice(&format!("Unable to find image '{}' locally", reference.familiar()));
+    }
+    let transfer = TransferReport::new(Audience::Errors, Direction::Pull);
+    Ok(pull_image(session, store, (&reference, &Platform::host()), &transfer)?.id)
+}
+
+fn check_platform(image: &Image) -> anyhow::Result<()> {
+    let (platform, host) = (&image.config.value().platform, Platform::host());
+    anyhow::ensure!(
+        platform.runs_on(&host),
+        "the image is for {}, and this machine is {host}",
+        shown(&platform.to_string())
+    );
+    Ok(())
+}
+
+fn random_hostname() -> anyhow::Result<String> {
+    let mut bytes = [0_u8; 6];
+    getrandom(&mut bytes, GetRandomFlags::empty()).context("cannot make up a hostname")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Passes signals on until the command has ended.
+async fn attend(mut running: Running) -> anyhow::Result<ExitStatus> {
+    let master =
+        running.terminal().map(|master| master.try_clone()).transpose().context("cannot share the terminal")?;
+    let killer = running.killer();
+    let forwarded = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ];
+    let stubborn = Arc::new(Insistence::default());
+    for kind in forwarded {
+        let mut received = signal(kind).context("cannot watch for signals")?;
+        let (killer, stubborn) = (killer.clone(), Arc::clone(&stubborn));
+        tokio::spawn(async move {
+            while received.recv().await.is_some() {
+                stubborn.pass_on(&killer, kind);
+            }
+        });
+    }
+    if let Some(master) = master {
+        stdio::resize(&master);
+        let mut resized = signal(SignalKind::window_change()).context("cannot watch for signals")?;
+        tokio::spawn(async move {
+            while resized.recv().await.is_some() {
+                stdio::resize(&master);
+            }
+        });
+    }
+    let ended = tokio::task::spawn_blocking(move || running.wait()).await.context("cannot wait for the container")?;
+    Ok(ended?)
+}
+
+/// Counts how often the user asked to stop: a process 1 may ignore signals, so the third time it is killed.
+#[derive(Debug, Default)]
+struct Insistence(std::sync::atomic::AtomicU32);
+
+impl Insistence {
+    const PATIENCE: u32 = 3;
+
+    fn pass_on(&self, killer: &Killer, kind: SignalKind) {
+        let stops = kind == SignalKind::interrupt() || kind == SignalKind::terminate();
+        let asked = if stops { self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 } else { 0 };
+        let sent = if asked >= Self::PATIENCE { killer.kill() } else { killer.signal(kind.as_raw_value()) };
+        if let Err(error) = sent {
+            output::notice(&format!("{error}"));
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    u8::try_from(status.code() & 0xff).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_pass_through() {
+        assert_eq!(exit_code(ExitStatus::Code(7)), 7);
+        assert_eq!(exit_code(ExitStatus::Signal(15)), 143);
+    }
+
+    #[test]
+    fn a_variable_without_a_value_is_the_callers() {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(environment(&words(&["A=1", "B="])).unwrap(), ["A=1", "B="]);
+        assert_eq!(environment(&words(&["WHARF_SURELY_NOT_SET"])).unwrap(), [""; 0]);
+        assert!(environment(&words(&["=x"])).is_err());
+        let random = random_hostname().unwrap();
+        assert!(random.len() == 12 && random.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    }
+}

@@ -1,0 +1,172 @@
+//! What to do about an error: the only texts that name verbs and flags.
+
+use std::error::Error;
+
+use builder::{BuildError, ResolveProblem, SelectError};
+use layer_store::{FindError, RemoveError};
+use registry_client::{At, LoginError, RequestError};
+use runtime::{CommandProblem, EnterError, Obstacle, RunError};
+use rustix::io::Errno;
+
+use super::{BuildFailure, find};
+use crate::commands::{NoSuchObject, SeveralNames};
+use crate::config::ConfigError;
+use crate::shown::shown;
+
+/// Returns one hint for an error, if there is one worth giving.
+pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let hints: [fn(&(dyn Error + 'static)) -> Option<String>; 7] =
+        [full_disk, of_build, of_select, of_store, of_registry, of_runtime, of_configuration];
+    hints.iter().find_map(|hint| hint(error))
+}
+
+fn full_disk(error: &(dyn Error + 'static)) -> Option<String> {
+    let is_full = |code| code == Some(Errno::NOSPC.raw_os_error()) || code == Some(Errno::DQUOT.raw_os_error());
+    let code = find::<std::io::Error>(error).and_then(std::io::Error::raw_os_error);
+    let code = code.or_else(|| find::<Errno>(error).map(|errno| errno.raw_os_error()));
+    let advice = "the disk is full: `wharf image prune -a` removes unused images, `--root DIR` uses another disk";
+    is_full(code).then(|| advice.to_owned())
+}
+
+fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
+    match &find::<BuildFailure>(error)?.error {
+        BuildError::Resolve(error) => match &error.error {
+            ResolveProblem::UnknownTarget { stages, .. } if stages.is_empty() => {
+                Some("no stage of this Dockerfile has a name: use its number, from 0".to_owned())
+            }
+            ResolveProblem::UnknownTarget { stages, .. } => {
+                Some(format!("the stages are {}", shown(&stages.join(", "))))
+            }
+            ResolveProblem::OtherPlatform { .. } => Some("leave the platform out".to_owned()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn of_select(error: &(dyn Error + 'static)) -> Option<String> {
+    match find::<SelectError>(error)? {
+        SelectError::NotFound { similar: Some(similar), .. } => Some(format!("did you mean `{}`?", shown(similar))),
+        SelectError::NotFound { .. } => {
+            Some("sources are looked up in the build context, the directory after `wharf build`".to_owned())
+        }
+        SelectError::Ignored { pattern, line, .. } => {
+            Some(format!("remove line {line} of the ignore file, or add `!{}` after it", shown(pattern)))
+        }
+        _ => None,
+    }
+}
+
+fn of_store(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(NoSuchObject { is_swapped_verb, .. }) = find(error) {
+        let hint = if *is_swapped_verb { "did you mean `wharf image inspect`?" } else { LIST };
+        return Some(hint.to_owned());
+    }
+    if find::<SeveralNames>(error).is_some() {
+        return Some("name the one to remove, or use `--force` to remove all".to_owned());
+    }
+    if let Some(RemoveError::InUse { .. }) = find(error) {
+        return Some("wait until the other `wharf` command has ended".to_owned());
+    }
+    match find::<FindError>(error)? {
+        FindError::NotFound { .. } => Some(LIST.to_owned()),
+        FindError::Ambiguous { .. } => Some("give more digits".to_owned()),
+        _ => None,
+    }
+}
+
+const LIST: &str = "`wharf images` lists the names that are there";
+
+fn of_registry(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(LoginError::Refused { .. }) = find(error) {
+        return Some("check the user name and the password; some registries want an access token instead".to_owned());
+    }
+    let request = find::<RequestError>(error)?;
+    let host = host_of(request);
+    match request {
+        RequestError::Tls { .. } => {
+            return Some("if its certificate is your own, name its CA bundle in `SSL_CERT_FILE`".to_owned());
+        }
+        RequestError::Credentials { .. } => {
+            return Some("`wharf logout` and `wharf login` write the entry anew".to_owned());
+        }
+        _ => {}
+    }
+    let url = |host: &str| format!("to see whether the registry answers, run `curl {host}/v2/`");
+    if request.is_unreachable() {
+        return host.map(|host| url(&host));
+    }
+    let registry = host.as_deref().map(registry_of)?;
+    if request.is_denied() && request.tried().is_some_and(|tried| tried.account.is_some()) {
+        return Some(format!("to use another account, run `wharf login {registry}`"));
+    }
+    if request.is_denied() {
+        return Some(format!("check the name; if the repository is private, run `wharf login {registry}`"));
+    }
+    request.is_not_found().then(|| format!("check the name and the tag; {registry} has nothing under it"))
+}
+
+/// Returns scheme and host of the request that failed.
+fn host_of(request: &RequestError) -> Option<String> {
+    let at = at_of(request)?;
+    let (scheme, rest) = at.url().split_once("://")?;
+    Some(format!("{scheme}://{}", rest.split('/').next()?))
+}
+
+fn at_of(request: &RequestError) -> Option<&At> {
+    match request {
+        RequestError::Lookup { at, .. }
+        | RequestError::ConnectionRefused { at, .. }
+        | RequestError::Connect { at, .. }
+        | RequestError::Tls { at, .. }
+        | RequestError::Timeout { at, .. }
+        | RequestError::Broken { at, .. } => Some(at),
+        RequestError::Status(refusal) => Some(&refusal.at),
+        _ => None,
+    }
+}
+
+fn registry_of(host: &str) -> &str {
+    match host.split_once("://").map_or(host, |(_, host)| host) {
+        "registry-1.docker.io" | "auth.docker.io" | "index.docker.io" => "docker.io",
+        other => other,
+    }
+}
+
+fn of_runtime(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(EnterError::UserNamespace { obstacle, .. } | EnterError::Private { obstacle, .. }) = find(error) {
+        return Some(of_obstacle(*obstacle).to_owned());
+    }
+    if let Some(EnterError::Helper { .. }) = find(error) {
+        return Some(
+            "check your lines in /etc/subuid and /etc/subgid, and that `newuidmap` is set-uid root".to_owned(),
+        );
+    }
+    match find::<RunError>(error)? {
+        RunError::Command { problem: CommandProblem::NotFound, .. } => {
+            Some("the command is looked up inside the image; options of `wharf run` stand before the image".to_owned())
+        }
+        RunError::UnmappedUser { .. } | RunError::UnmappedGroup { .. } => {
+            Some("subordinate ids are missing: add your user to /etc/subuid and /etc/subgid".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn of_obstacle(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::UnprivilegedClone => {
+            "run `sysctl -w kernel.unprivileged_userns_clone=1` as root, or run wharf as root"
+        }
+        Obstacle::AppArmor => {
+            "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` as root, or run wharf as root"
+        }
+        Obstacle::Limit => "run `sysctl -w user.max_user_namespaces=15000` as root, or run wharf as root",
+        Obstacle::Unknown => "run wharf as root, or allow user namespaces to the container it runs in",
+    }
+}
+
+fn of_configuration(error: &(dyn Error + 'static)) -> Option<String> {
+    let ConfigError::NoHome = find(error)?;
+    Some("name the directory of the store with `--root DIR`".to_owned())
+}

@@ -1,0 +1,141 @@
+//! What a verb works with, each part made when it is first asked for.
+//!
+//! No thread is started before [`Session::block_on`], which only runs after the namespaces were entered.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use builder::ContainerSandbox;
+use layer_store::Store;
+use registry_client::{Client, ClientOptions, DockerConfig, Trust};
+use runtime::Runtime;
+use runtime::network::NetworkConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config};
+use crate::ending::Ending;
+
+/// How long work that cannot be interrupted may take to end after the command has its result.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The configuration, and what follows from it.
+pub(crate) struct Session {
+    pub(crate) config: Config,
+    runtime: Option<Arc<Runtime>>,
+}
+
+impl Session {
+    /// Starts a session; `runtime` is there for verbs that asked for namespaces.
+    pub(crate) fn new(config: Config, runtime: Option<Runtime>) -> Self {
+        Self { config, runtime: runtime.map(Arc::new) }
+    }
+
+    /// Opens the store.
+    pub(crate) fn store(&self) -> anyhow::Result<Store> {
+        let root = &self.config.root;
+        Store::open(root).with_context(|| format!("cannot open the store in {}", root.display()))
+    }
+
+    /// Returns the right to run containers.
+    pub(crate) fn runtime(&self) -> Arc<Runtime> {
+        Arc::clone(self.runtime.as_ref().expect("the verb asked for namespaces"))
+    }
+
+    /// Returns the file and helpers that hold credentials.
+    pub(crate) fn docker_config(&self) -> DockerConfig {
+        let config = DockerConfig::new(&self.config.docker_config, self.config.path.clone());
+        self.config.auth_files.iter().fold(config, DockerConfig::and)
+    }
+
+    /// Makes a client of registries.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        let extra_ca_pem = match &self.config.extra_ca {
+            Some(path) => vec![read(path)?],
+            None => Vec::new(),
+        };
+        let mut options = ClientOptions::new(concat!("wharf/", env!("CARGO_PKG_VERSION")));
+        options.credentials = Arc::new(self.docker_config());
+        options.trust = Trust { extra_ca_pem, ..Trust::default() };
+        options.proxies = self.config.proxies.clone();
+        Client::new(options).context("cannot prepare to talk to registries")
+    }
+
+    /// Says how containers reach the network.
+    pub(crate) fn network_config(&self) -> NetworkConfig {
+        NetworkConfig::from_resolv_conf(&config::host_resolv_conf())
+    }
+
+    /// Makes the place where steps run.
+    pub(crate) fn sandbox(&self) -> ContainerSandbox {
+        ContainerSandbox::new(self.runtime(), self.network_config())
+    }
+
+    /// Runs asynchronous work to its end.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+        let result = tokio.block_on(work);
+        tokio.shutdown_timeout(LINGER);
+        result
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read the certificates in `{}`", path.display()))
+}
+
+/// Ctrl-C and its like, while asynchronous work runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt {
+    stop: CancellationToken,
+    signal: Arc<std::sync::OnceLock<u8>>,
+}
+
+impl Interrupt {
+    /// Begins to watch: the first signal asks the work to stop, the second ends the process at once.
+    ///
+    /// Must be called inside of a tokio runtime.
+    pub(crate) fn watch() -> anyhow::Result<Self> {
+        let this = Self { stop: CancellationToken::new(), signal: Arc::default() };
+        for (kind, number) in
+            [(SignalKind::interrupt(), 2_u8), (SignalKind::terminate(), 15), (SignalKind::hangup(), 1)]
+        {
+            let mut received = signal(kind).context("cannot watch for signals")?;
+            let watching = this.clone();
+            tokio::spawn(async move {
+                while received.recv().await.is_some() {
+                    watching.receive(number);
+                }
+            });
+        }
+        Ok(this)
+    }
+
+    /// Notes a signal; who asks twice does not want to wait for anything.
+    fn receive(&self, number: u8) {
+        if self.signal.set(number).is_err() {
+            std::process::exit(i32::from(number) + 128);
+        }
+        self.stop.cancel();
+    }
+
+    /// Is cancelled by the first signal.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Returns how the command ends if a signal came.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.signal.get().map(|&signal| Ending::Interrupted { signal })
+    }
+
+    /// Runs `work` until it is done or a signal comes.
+    pub(crate) async fn or_stop<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        tokio::select! {
+            result = work => result,
+            () = self.stop.cancelled() => Err(self.ending().expect("a signal stopped the work").into()),
+        }
+    }
+}
