@@ -142,8 +142,8 @@ pub(crate) struct Entered {
 ///
 /// # Errors
 ///
-/// [`EnterError::Threads`] when there is more than one thread, [`EnterError::UserNamespace`] with what forbids it, otherwise the file
-/// or program that failed. The process must not go on then: it may be half-way in.
+/// [`EnterError::Threads`] when there is more than one thread, [`EnterError::UserNamespace`] with what forbids it, otherwise the
+/// file or program that failed. The process must not go on then: it may be half-way in.
 pub fn enter() -> Result<Runtime, EnterError> {
     let threads = fs::read_dir("/proc/self/task").map_err(|source| read_error("/proc/self/task", source))?;
     if threads.count() != 1 {

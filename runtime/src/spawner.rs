@@ -1,7 +1,7 @@
 //! The one thread that makes containers, and the keeper that takes them along when the process dies.
 //!
 //! ```text
-//! process ── spawner thread ─clone─▶ keeper      init of pid namespace K, killed by the kernel when the spawner thread ends
+//! process ── spawner thread ─clone─▶ keeper      init of pid namespace K, killed when the spawner thread ends
 //!                    └────────clone─▶ container   init of a pid namespace inside K
 //! ```
 //!

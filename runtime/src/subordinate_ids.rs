@@ -61,7 +61,8 @@ pub(crate) fn map_arguments(own_id: u32, ranges: &[Range]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const FILE: &str = "ana:100000:65536\n# bob:1:2\nbob:165536:65536\n1000:300000:10\nana:100000:65536\nana:x:1\nana:5:0\nana:4294967295:9\n";
+    const FILE: &str = "ana:100000:65536\n# bob:1:2\nbob:165536:65536\n1000:300000:10\nana:100000:65536\n\
+                        ana:x:1\nana:5:0\nana:4294967295:9\n";
 
     #[test]
     fn ranges_are_found_by_name_and_by_uid_once_each() {

@@ -18,7 +18,7 @@ pub(crate) struct CStringArray {
     _strings: Vec<CString>,
 }
 
-// SAFETY: the pointers are into the strings beside them, which nobody changes while they live; a CString's bytes do not move with it.
+// SAFETY: the pointers are into the strings beside them, which nobody changes; a CString's bytes do not move when it does.
 unsafe impl Send for CStringArray {}
 // SAFETY: as above; there is no way to change anything through a shared reference.
 unsafe impl Sync for CStringArray {}

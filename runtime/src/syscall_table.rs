@@ -3,9 +3,9 @@
 //! | against docker's default (moby/profiles, 2026) | why |
 //! |---|---|
 //! | same: `ptrace`, `process_vm_*`, `landlock_*`, `seccomp`, `io_setup` | used by debuggers, sanitizers, `apt` |
-//! | without `unshare` | docker lets it through because the capability check stops it; a nested user namespace would hand `mount` back |
-//! | `clone` without namespaces, `socket` without `AF_ALG` and `AF_VSOCK`, `personality`, `ioctl` without `TIOCSTI` and `TIOCLINUX` | looked at by argument (`seccomp.rs`) |
-//! | never there: `io_uring_*`, `userfaultfd`, `keyctl`, `add_key`, `request_key`, `bpf`, `perf_event_open`, `mount` and its family, `setns` | kernel attack surface without a use in a build |
+//! | without `unshare` | a nested user namespace would hand `mount` back |
+//! | `clone`, `socket`, `personality`, `ioctl` | by argument: `seccomp.rs` |
+//! | without `mount` and its family, `setns`, `bpf`, `perf_event_open`, `io_uring_*`, `userfaultfd`, keys | attack surface |
 //!
 //! Names that one architecture lacks stand in the table of the other.
 

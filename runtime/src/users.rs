@@ -7,8 +7,8 @@
 //! | number | the number, never a name | of its line, else 0 | of the line's name | of its line, else `/` |
 //! | `user:group` | as above | the group's, or the number | none | as above |
 //!
-//! The files are looked up inside the root filesystem, links and all; only regular files of at most 1 MiB are read, so that neither a
-//! fifo nor a device can hold up or fill the reader. A missing file is an empty one.
+//! The files are looked up inside the root filesystem, links and all; only regular files of at most 1 MiB are read, so that
+//! neither a fifo nor a device can hold up or fill the reader. A missing file is an empty one.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -57,8 +57,8 @@ impl User {
     ///
     /// # Errors
     ///
-    /// [`UserError::NoUser`] and [`UserError::NoGroup`] for a name that is not there, [`UserError::OutOfRange`] for a number that is no
-    /// id, otherwise the file that cannot be used.
+    /// [`UserError::NoUser`] and [`UserError::NoGroup`] for a name that is not there, [`UserError::OutOfRange`] for a number that
+    /// is no id, otherwise the file that cannot be used.
     pub fn resolve(rootfs: &Path, spec: &str) -> Result<Self, UserError> {
         let (user, group) = split(spec);
         let passwd = Table::passwd(rootfs)?;
