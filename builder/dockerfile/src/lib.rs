@@ -16,6 +16,7 @@
 //! ```
 
 mod command;
+mod csv;
 mod diagnostic;
 mod directives;
 mod dockerfile;

@@ -175,11 +175,12 @@ impl Line {
     }
 
     fn pairs(&mut self, pairs: &[KeyValue], form: Form) {
-        let separator = match form {
-            Form::Pairs => '=',
-            Form::Legacy => ' ',
-        };
         for KeyValue { key, value } in pairs {
+            let separator = match form {
+                Form::Pairs => "=",
+                Form::Legacy if key.text().ends_with(['\\', '`']) => "  ",
+                Form::Legacy => " ",
+            };
             self.arguments(&format!("{}{separator}{}", key.text(), value.text()));
         }
     }

@@ -141,7 +141,7 @@ impl Volume {
                 context.report(other_array(line));
                 return None;
             }
-            Json::Not => line.words().into_iter().map(|word| context.path_argument(word)).collect(),
+            Json::Not => line.words().into_iter().map(|word| context.path_argument(word.trim())).collect(),
         };
         if paths.is_empty() {
             context.report(missing(statement, Keyword::Volume, "a path"));

@@ -1,8 +1,9 @@
 //! RUN: a command whose changes make a layer.
 
 use super::{Keyword, Statement, shell_or_exec};
+use crate::csv;
 use crate::flags::{FlagValue, Flags, Known, Takes};
-use crate::mount::{self, MountFlag};
+use crate::mount::MountFlag;
 use crate::parse::Context;
 use crate::{Command, Diagnostic, Heredoc, Literal};
 
@@ -95,7 +96,7 @@ fn device(value: &FlagValue, context: &mut Context) -> Option<Device> {
 }
 
 fn read_device(value: &FlagValue) -> Result<Device, Diagnostic> {
-    let fields = mount::fields(&value.text)
+    let fields = csv::fields(&value.text)
         .map_err(|reason| Diagnostic::error(value.span, format!("`--device` is no list of options: {reason}")))?;
     let mut device = Device { name: String::new(), is_required: false, text: value.clone().into_literal() };
     for (field, range) in fields {
