@@ -55,8 +55,9 @@ pub enum ApplyError {
 }
 
 impl Store {
-    /// Unpacks a blob of this store as the layer `diff_id`; nothing happens when the layer is here.
+    /// Unpacks a blob of this store as the layer `diff_id`.
     ///
+    /// When the layer is here already, the blob is only verified to hold it, once, so that it may go out as that layer.
     /// The layers of an image may be applied in any order and at the same time.
     ///
     /// Spec: image-spec 1.1, layer.md "Applying Changesets".
@@ -67,25 +68,36 @@ impl Store {
     /// the entry that may not be, [`ApplyError::DiffIdMismatch`] when the tar is not the one the config names,
     /// [`ApplyError::Write`] with the path inside the layer for any I/O failure.
     pub fn apply(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
-        if !matches!(self.has_layer(diff_id), Ok(true)) {
-            let directory = self.temporary_directory("layer")?;
-            let applied = self.apply_in(&directory, layer, diff_id);
-            // the tree has moved away, or failed, or somebody else was faster
-            let removed = remove_tree(&directory);
-            applied?;
-            removed?;
+        match self.layer(diff_id) {
+            Ok(record) if record.blobs.iter().any(|known| known.digest == layer.digest) => return Ok(()),
+            Ok(_) => {
+                let mut tar = self.open_tar(layer, diff_id)?;
+                finish(&mut tar, diff_id)?;
+            }
+            // one whose record cannot be read is made anew
+            Err(_) => {
+                let directory = self.temporary_directory("layer")?;
+                let applied = self.apply_in(&directory, layer, diff_id);
+                // the tree has moved away, or failed, or somebody else was faster
+                let removed = remove_tree(&directory);
+                applied?;
+                removed?;
+            }
         }
         Ok(self.note_blob(diff_id, layer)?)
     }
 
-    fn apply_in(&self, directory: &Path, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
+    fn open_tar(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<LayerTar, ApplyError> {
         let compression = layer.media_type.layer_compression();
         let compression = compression.ok_or_else(|| ApplyError::MediaType { media_type: layer.media_type.clone() })?;
         let blob = BlobSource::open(self, layer)?;
-        let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
-        let tar = decompress::decompress(blob, compression).map_err(|error| broken(TarError::Read(error)))?;
-        let mut tar = Hashing { inner: tar, hasher: Hasher::new(diff_id.0.algorithm()), size: 0 };
+        let tar = decompress::decompress(blob, compression).map_err(|error| unreadable(error, diff_id))?;
+        Ok(Hashing { inner: tar, hasher: Hasher::new(diff_id.0.algorithm()), size: 0 })
+    }
 
+    fn apply_in(&self, directory: &Path, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
+        let mut tar = self.open_tar(layer, diff_id)?;
+        let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
         let tree = directory.join("tree");
         std::fs::create_dir(&tree).map_err(failed("make", &tree))?;
         let mut builder = TreeBuilder::new(&tree, self.overlay_xattrs()?)?;
@@ -95,16 +107,29 @@ impl Store {
         }
         let record = builder.finish().map_err(|fault| fault.into_error(diff_id))?;
 
-        // what follows the end of the archive still counts, for the diff ID and for the blob's digest
-        io::copy(&mut tar, &mut io::sink()).map_err(|error| broken(TarError::Read(error)))?;
-        let actual = DiffId(tar.hasher.finish());
-        if actual != *diff_id {
-            return Err(ApplyError::DiffIdMismatch { expected: diff_id.clone(), actual });
-        }
-        let record = LayerRecord { diff_id: actual, tar_size: tar.size, form: Form::Tree, ..record };
+        let tar_size = finish(&mut tar, diff_id)?;
+        let record = LayerRecord { diff_id: diff_id.clone(), tar_size, form: Form::Tree, ..record };
         self.place_layer(directory, &record)?;
         Ok(())
     }
+}
+
+type LayerTar = Hashing<Box<dyn Read + Send>>;
+
+/// Reads what is left, compares the diff ID, and returns the bytes of the whole tar.
+///
+/// What follows the end of the archive still counts, for the diff ID and for the blob's digest.
+fn finish(tar: &mut LayerTar, diff_id: &DiffId) -> Result<u64, ApplyError> {
+    io::copy(tar, &mut io::sink()).map_err(|error| unreadable(error, diff_id))?;
+    let actual = DiffId(tar.hasher.clone().finish());
+    if actual != *diff_id {
+        return Err(ApplyError::DiffIdMismatch { expected: diff_id.clone(), actual });
+    }
+    Ok(tar.size)
+}
+
+fn unreadable(error: io::Error, diff_id: &DiffId) -> ApplyError {
+    ApplyError::Tar { diff_id: diff_id.clone(), source: TarError::Read(error) }
 }
 
 /// Hashes and counts what is read.

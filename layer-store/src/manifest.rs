@@ -1,6 +1,6 @@
 //! The manifest under which an image goes out.
 //!
-//! An image that was pulled goes out as it came, if all of its blobs are still here. Else its layers are compressed, those that
+//! An image that was pulled goes out as it came, if all of its blobs are still here and known to hold its layers. Else its layers are compressed, those that
 //! have no blob, and an OCI manifest is written; base layers keep the blobs they came in.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ impl Store {
     pub fn manifest(&self, id: &ImageId) -> Result<(Descriptor, Document<Manifest>), ManifestError> {
         let record = self.held_image(id)?;
         for known in record.manifests.iter().rev() {
-            if self.has_all(known)? {
+            if self.has_all(known)? && self.are_of(&record.layers, known) {
                 let bytes = self.read_blob(&known.manifest.digest, Manifest::MAX_SIZE)?;
                 let document = Document::parse(bytes, "image manifest", Manifest::MAX_SIZE);
                 let document = document.map_err(|source| ManifestError::Document { id: id.clone(), source })?;
@@ -59,6 +59,14 @@ impl Store {
             }
         }
         Ok(true)
+    }
+
+    /// Tells whether each blob was verified to hold its layer: a manifest only claims so.
+    fn are_of(&self, layers: &[DiffId], known: &KnownManifest) -> bool {
+        let is_of = |(diff_id, blob): (&DiffId, &Descriptor)| {
+            self.layer(diff_id).is_ok_and(|record| record.blobs.iter().any(|of| of.digest == blob.digest))
+        };
+        layers.iter().zip(known.blobs.iter().skip(1)).all(is_of)
     }
 
     fn layer_blobs(&self, layers: &[DiffId]) -> Result<Vec<Descriptor>, CompressError> {

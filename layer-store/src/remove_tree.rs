@@ -4,6 +4,7 @@
 //! - A directory deeper than a few levels is first moved to the top, so neither the depth of the tree nor the number of open
 //!   files limits what can be removed.
 //! - Directories without permissions are given some before they are read.
+//! - Two commands may remove the same tree at the same time: what is gone already is no error.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -36,11 +37,20 @@ pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error),
     }
-    let top = open(parent, name)?;
+    let top = match open(parent, name) {
+        Err(Errno::NOENT) => return Ok(()),
+        top => top?,
+    };
     let mut removal = Removal { top: &top, moved: 0 };
-    // each round empties the top of what the rounds before moved there
-    while !removal.empty(top.as_fd(), DEPTH)? {}
-    fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+    loop {
+        removal.empty(top.as_fd(), DEPTH)?;
+        match fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // each round empties the top of what the rounds before moved there
+            Err(Errno::NOTEMPTY) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 struct Removal<'a> {
@@ -49,10 +59,13 @@ struct Removal<'a> {
 }
 
 impl Removal<'_> {
-    /// Removes what is in `directory`; false when something was moved to the top instead.
-    fn empty(&mut self, directory: BorrowedFd<'_>, levels: usize) -> Result<bool, Errno> {
-        let mut is_empty = true;
-        for name in sys::names(directory)? {
+    /// Removes what is in `directory`, or moves it to the top.
+    fn empty(&mut self, directory: BorrowedFd<'_>, levels: usize) -> Result<(), Errno> {
+        let names = match sys::names(directory) {
+            Err(Errno::NOENT) => return Ok(()),
+            names => names?,
+        };
+        for name in names {
             if !name.is_directory {
                 match fs::unlinkat(directory, &name.bytes[..], AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => continue,
@@ -61,14 +74,19 @@ impl Removal<'_> {
             }
             if levels == 0 {
                 self.move_up(directory, &name.bytes)?;
-                is_empty = false;
                 continue;
             }
-            let child = open(directory, &name.bytes)?;
-            is_empty &= self.empty(child.as_fd(), levels - 1)?;
-            fs::unlinkat(directory, &name.bytes[..], AtFlags::REMOVEDIR)?;
+            let child = match open(directory, &name.bytes) {
+                Err(Errno::NOENT) => continue,
+                child => child?,
+            };
+            self.empty(child.as_fd(), levels - 1)?;
+            match fs::unlinkat(directory, &name.bytes[..], AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(is_empty)
+        Ok(())
     }
 
     fn move_up(&mut self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
@@ -77,6 +95,7 @@ impl Removal<'_> {
             self.moved += 1;
             match fs::renameat_with(directory, name, self.top, &*target, fs::RenameFlags::NOREPLACE) {
                 Err(Errno::EXIST) => {}
+                Err(Errno::NOENT) => return Ok(()),
                 result => return result,
             }
         }
@@ -134,6 +153,18 @@ mod tests {
                 directory = sys::open_directory_at(&directory, b"directory").unwrap();
             }
         });
+    }
+
+    #[test]
+    fn several_may_remove_the_same_tree() {
+        for _ in 0..20 {
+            check(|tree| {
+                let deep = tree.join("a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p/q/r/s/t/u/v/w/x/y/z/a/b/c/d/e/f/g");
+                std::fs::create_dir_all(&deep).unwrap();
+                (0..50).for_each(|n| std::fs::create_dir(tree.join(format!("{n}"))).unwrap());
+                std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(|| remove_tree(tree).unwrap()))));
+            });
+        }
     }
 
     #[test]

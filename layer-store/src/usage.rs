@@ -194,6 +194,16 @@ struct Walk<'a> {
     total: &'a mut u64,
 }
 
+/// Returns the directory above; `None` when it was moved or removed meanwhile: what is left of it is measured next time.
+fn reopen_parent(child: &OwnedFd, identity: (u64, u64)) -> Result<Option<OwnedFd>, Errno> {
+    let parent = match sys::open_directory_at(child, b"..") {
+        Err(Errno::NOENT) => return Ok(None),
+        parent => parent?,
+    };
+    let stat = rustix::fs::fstat(&parent)?;
+    Ok(Some(parent).filter(|_| identity == (stat.st_dev, stat.st_ino)))
+}
+
 /// A directory that is being walked.
 struct Level {
     directories: std::vec::IntoIter<Vec<u8>>,
@@ -209,12 +219,8 @@ impl Walk<'_> {
             let Some(name) = level.directories.next() else {
                 levels.pop();
                 let Some(above) = levels.last() else { break };
-                current = sys::open_directory_at(&current, b"..")?;
-                let stat = rustix::fs::fstat(&current)?;
-                // moved meanwhile: what is left is measured next time
-                if above.identity != (stat.st_dev, stat.st_ino) {
-                    break;
-                }
+                let Some(parent) = reopen_parent(&current, above.identity)? else { break };
+                current = parent;
                 continue;
             };
             match sys::open_directory_at(&current, &name) {
@@ -232,7 +238,12 @@ impl Walk<'_> {
     /// Adds the entries of a directory, and returns the directories among them.
     fn list(&mut self, directory: &OwnedFd) -> Result<Level, Errno> {
         let mut directories = Vec::new();
-        for name in sys::names(directory)? {
+        let names = match sys::names(directory) {
+            // it is being removed
+            Err(Errno::NOENT) => Vec::new(),
+            names => names?,
+        };
+        for name in names {
             let Some(stat) = sys::look(directory, &name.bytes)? else { continue };
             if stat.st_dev != self.device {
                 continue;

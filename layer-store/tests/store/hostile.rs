@@ -139,12 +139,12 @@ fn sparse(regions: &[(&str, &str)], real_size: &str, content: &[u8]) -> Entry {
 #[test]
 fn rows_11_to_14_headers_that_lie_are_refused() {
     let smuggled = tar(&[file("smuggled", "x")]);
-    let huge = "9".repeat(18);
+    let as_content: &'static str = format!("a 2048 bytes {}", oci::Digest::of(&smuggled).short()).leak();
     let cases: Vec<(&str, Vec<Entry>, Outcome)> = vec![
         (
             "a PAX size that is larger than the header's",
             vec![file("a", &smuggled).size(b"00000000000\0").pax("size", smuggled.len().to_string())],
-            Makes("a 2048 bytes 000000000000"),
+            Makes(as_content),
         ),
         (
             "a PAX size that is smaller than the header's",
@@ -176,6 +176,16 @@ fn rows_11_to_14_headers_that_lie_are_refused() {
         ("a global header that comments", vec![file("g", "12 comment=\n").kind(b'g'), file("b", "b")], Makes("b `b`")),
         ("a long name of 1 MiB", vec![file("l", vec![b'x'; 1 << 20]).kind(b'L'), file("b", "")], Refused),
         ("a type nobody knows", vec![file("a", "").kind(b'Z')], Refused),
+    ];
+    for (name, entries, expected) in cases {
+        check(name, &tar(&entries), &expected);
+    }
+}
+
+#[test]
+fn row_14_sparse_files_that_lie_are_refused() {
+    let huge = "9".repeat(18);
+    let cases: Vec<(&str, Vec<Entry>, Outcome)> = vec![
         ("a sparse file of exabytes", vec![sparse(&[("0", "1")], &huge, b"x")], Refused),
         ("a sparse file of 4 TiB", vec![sparse(&[("0", "1")], "4398046511104", b"x")], Refused),
         ("a sparse file that overlaps", vec![sparse(&[("0", "3"), ("1", "3")], "100", b"xxxxxx")], Refused),
@@ -201,12 +211,7 @@ fn rows_11_to_14_headers_that_lie_are_refused() {
         ("a sparse file", vec![sparse(&[("1", "2"), ("5", "0")], "5", b"xy")], Makes("s `\\x00xy\\x00\\x00`")),
     ];
     for (name, entries, expected) in cases {
-        let digest = oci::Digest::of(&smuggled);
-        let shown = match expected {
-            Makes(text) => Makes(Box::leak(text.replace("000000000000", digest.short()).into_boxed_str())),
-            Refused => Refused,
-        };
-        check(name, &tar(&entries), &shown);
+        check(name, &tar(&entries), &expected);
     }
 }
 

@@ -90,7 +90,7 @@ fn builds_and_prunes_beside_each_other_do_not_fail() {
             let blob = store.put_blob(MediaType::OCI_LAYER, &bytes).unwrap();
             let diff_id = oci::DiffId(blob.digest.clone());
             store.apply(&blob, &diff_id).unwrap();
-            let config = crate::images::config(&[diff_id.clone()], &round.to_string());
+            let config = crate::images::config(std::slice::from_ref(&diff_id), &round.to_string());
             let id = store.add_image(&config).unwrap();
             store.tag(&name("app"), &id).unwrap();
             assert_eq!(store.image(&id).unwrap().size, 1);

@@ -1,5 +1,7 @@
 //! The store from outside: one module per subject; `tar` makes archives, `place` makes stores, namespaces and listings.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 mod apply;
 mod hostile;
 mod images;

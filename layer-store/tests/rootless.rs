@@ -1,0 +1,129 @@
+//! The store without root: in a user namespace with a single mapped id, where overlay reads `user.overlay.*`.
+//!
+//! A user namespace is entered by a whole process before it has threads, so this program has its own `main`; each case runs in
+//! turn and says its name.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test with a `main` of its own")]
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use layer_store::{ApplyError, Lower, Skeleton, Store};
+use oci::{DiffId, MediaType};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::thread::UnshareFlags;
+
+type Case = fn(&Store);
+
+fn main() {
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    #[expect(deprecated, reason = "the program has one thread and no open files that matter")]
+    rustix::thread::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS).unwrap();
+    std::fs::write("/proc/self/setgroups", "deny").unwrap();
+    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).unwrap();
+    std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).unwrap();
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+
+    let cases: [(&str, Case); 4] = [
+        ("whiteouts and opaque directories work", whiteouts_and_opaque_directories_work),
+        ("a step becomes a layer that gives its diff ID again", a_step_becomes_a_layer),
+        ("devices are skipped and counted", devices_are_skipped_and_counted),
+        ("an owner that is not mapped is named", an_owner_that_is_not_mapped_is_named),
+    ];
+    for (name, case) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        case(&store);
+        println!("test {name} ... ok");
+    }
+}
+
+type Entry<'a> = (&'a str, tar::EntryType, u64, &'a str);
+
+fn layer(store: &Store, entries: &[Entry<'_>]) -> Result<DiffId, ApplyError> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, kind, uid, content) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(path).unwrap();
+        header.set_entry_type(*kind);
+        header.set_mode(0o755);
+        header.set_uid(*uid);
+        header.set_gid(0);
+        header.set_mtime(7);
+        header.set_size(content.len() as u64);
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(3).unwrap();
+        header.set_cksum();
+        tar.append(&header, content.as_bytes()).unwrap();
+    }
+    let blob = store.put_blob(MediaType::OCI_LAYER, &tar.into_inner().unwrap()).unwrap();
+    let diff_id = DiffId(blob.digest.clone());
+    store.apply(&blob, &diff_id).map(|()| diff_id)
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names
+}
+
+fn whiteouts_and_opaque_directories_work(store: &Store) {
+    use tar::EntryType::{Directory, Regular};
+    let lower =
+        layer(store, &[("d/", Directory, 0, ""), ("d/old", Regular, 0, "x"), ("gone", Regular, 0, "x")]).unwrap();
+    let upper = layer(
+        store,
+        &[
+            (".wh.gone", Regular, 0, ""),
+            ("d/", Directory, 0, ""),
+            ("d/.wh..wh..opq", Regular, 0, ""),
+            ("d/new", Regular, 0, "x"),
+        ],
+    );
+    let view = store.view(&[Lower::Layer(lower), Lower::Layer(upper.unwrap())]).unwrap();
+    assert_eq!(names(view.path()), ["d"]);
+    assert_eq!(names(&view.path().join("d")), ["new"]);
+}
+
+fn a_step_becomes_a_layer(store: &Store) {
+    use tar::EntryType::{Directory, Regular};
+    let lower =
+        layer(store, &[("d/", Directory, 0, ""), ("d/old", Regular, 0, "x"), ("gone", Regular, 0, "x")]).unwrap();
+    let snapshot = store.prepare(&[Lower::Layer(lower.clone())], Skeleton::MountPoints).unwrap();
+    std::fs::remove_file(snapshot.path().join("gone")).unwrap();
+    std::fs::remove_dir_all(snapshot.path().join("d")).unwrap();
+    std::fs::create_dir(snapshot.path().join("d")).unwrap();
+    std::fs::write(snapshot.path().join("d/new"), "n").unwrap();
+    let frozen = Arc::new(snapshot.freeze().unwrap());
+    let record = frozen.seal().unwrap();
+    // d/, its opaque marker, d/new, and the whiteout of `gone`
+    assert_eq!(record.entries, 4);
+    let blob = store.layer_blob(&record.diff_id).unwrap();
+    let root = store.root().parent().unwrap().join("other");
+    let other = Store::open(&root).unwrap();
+    let bytes = store.read_blob(&blob.digest, 1 << 20).unwrap();
+    other.put_blob(blob.media_type.clone(), &bytes).unwrap();
+    other.apply(&blob, &record.diff_id).unwrap();
+    std::fs::remove_file(root.join("blobs/sha256").join(blob.digest.hex())).unwrap();
+    assert_eq!(other.layer_blob(&record.diff_id).unwrap(), blob);
+    let view = store.view(&[Lower::Layer(lower), Lower::Frozen(frozen)]).unwrap();
+    assert_eq!(names(&view.path().join("d")), ["new"]);
+    assert_eq!(names(view.path()), ["d"]);
+}
+
+fn devices_are_skipped_and_counted(store: &Store) {
+    use tar::EntryType::{Block, Char, Fifo};
+    let layer = layer(store, &[("null", Char, 0, ""), ("disk", Block, 0, ""), ("fifo", Fifo, 0, "")]).unwrap();
+    assert_eq!(store.layer(&layer).unwrap().skipped.devices, 2);
+    let view = store.view(&[Lower::Layer(layer)]).unwrap();
+    assert_eq!(names(view.path()), ["fifo"]);
+    assert_eq!(view.path().join("fifo").symlink_metadata().unwrap().mtime(), 7);
+}
+
+fn an_owner_that_is_not_mapped_is_named(store: &Store) {
+    let error = layer(store, &[("etc/shadow", tar::EntryType::Regular, 42, "x")]).unwrap_err();
+    let expected = "cannot give `etc/shadow` the owner 42:0, which this user namespace does not map";
+    assert_eq!(error.to_string(), expected);
+}
