@@ -363,3 +363,167 @@ fn times(entry: &FileEntry) -> Timestamps {
         Timespec { tv_sec: entry.stat.st_mtime, tv_nsec: i64::try_from(entry.stat.st_mtime_nsec).unwrap_or_default() };
     Timestamps { last_access: time, last_modification: time }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::dockerignore::Dockerignore;
+    use crate::file_tree::Owners;
+    use crate::select::select;
+
+    /// Makes `dir/`, `link>target` and `file=text` below `root`.
+    fn make(root: &Path, entries: &[&str]) {
+        for entry in entries {
+            if let Some((path, target)) = entry.split_once('>') {
+                std::os::unix::fs::symlink(target, root.join(path)).unwrap();
+            } else if let Some((path, text)) = entry.split_once('=') {
+                std::fs::write(root.join(path), text).unwrap();
+            } else {
+                std::fs::create_dir_all(root.join(entry)).unwrap();
+            }
+        }
+    }
+
+    fn list(root: &Path, below: &Path, found: &mut Vec<String>) {
+        let mut paths: Vec<_> =
+            std::fs::read_dir(root.join(below)).unwrap().map(|entry| below.join(entry.unwrap().file_name())).collect();
+        paths.sort();
+        for path in paths {
+            let (full, shown) = (root.join(&path), path.display());
+            let kind = full.symlink_metadata().unwrap().file_type();
+            if kind.is_symlink() {
+                found.push(format!("{shown}>{}", std::fs::read_link(full).unwrap().display()));
+            } else if kind.is_dir() {
+                found.push(format!("{shown}/"));
+                list(root, &path, found);
+            } else {
+                found.push(format!("{shown}={}", std::fs::read_to_string(full).unwrap()));
+            }
+        }
+    }
+
+    /// A context and a root filesystem in a directory of their own.
+    struct Site(tempfile::TempDir);
+
+    impl Site {
+        fn new(context: &[&str], root: &[&str]) -> Self {
+            let site = Self(tempfile::tempdir().unwrap());
+            make(site.0.path(), &["context", "root"]);
+            make(&site.context(), context);
+            make(&site.root(), root);
+            site
+        }
+
+        fn context(&self) -> PathBuf {
+            self.0.path().join("context")
+        }
+
+        fn root(&self) -> PathBuf {
+            self.0.path().join("root")
+        }
+
+        fn copy(&self, sources: &[&str], options: &CopyOptions) -> Result<ContentDigest, CopyError> {
+            let tree = FileTree::open(&self.context(), Dockerignore::default(), Owners::Root).unwrap();
+            let sources: Vec<String> = sources.iter().map(|&source| source.to_owned()).collect();
+            let selection = select(&tree, &sources).unwrap();
+            let digest = copy(&tree, &selection, &Rootfs::open(&self.root()).unwrap(), options)?;
+            assert_eq!(digest, crate::content_digest::content_digest(&tree, &selection).unwrap());
+            Ok(digest)
+        }
+    }
+
+    fn to(destination: &str) -> CopyOptions {
+        CopyOptions { destination: destination.to_owned(), owner: None, mode: None }
+    }
+
+    fn check(root: &[&str], sources: &[&str], destination: &str, expected: &[&str]) {
+        let site = Site::new(&["d/e", "d/e/y=y", "d/x=x", "a=a", "b=b", "d/l>x", "la>a", "ld>d"], root);
+        site.copy(sources, &to(destination)).unwrap();
+        let mut found = Vec::new();
+        list(&site.root(), Path::new(""), &mut found);
+        assert_eq!(found, expected, "{sources:?} to {destination}");
+    }
+
+    #[test]
+    fn the_destination_decides_where_a_file_goes() {
+        check(&[], &["a"], "/x", &["x=a"]);
+        check(&[], &["a"], "/x/", &["x/", "x/a=a"]);
+        check(&["x"], &["a"], "/x", &["x/", "x/a=a"]);
+        check(&["x=old"], &["a"], "/x", &["x=a"]);
+        check(&[], &["a"], "/p/q/x", &["p/", "p/q/", "p/q/x=a"]);
+        check(&[], &["a", "b"], "/x/", &["x/", "x/a=a", "x/b=b"]);
+        check(&[], &["la"], "/x", &["x=a"]);
+        check(&["r", "k>r"], &["a"], "/k/", &["k>r", "r/", "r/a=a"]);
+        check(&["r", "k>/r"], &["a"], "/k", &["k>/r", "r/", "r/a=a"]);
+        check(&["k>r/s"], &["a"], "/k", &["k>r/s", "r/", "r/s=a"]);
+        check(&[], &["nothing*"], "/x", &[]);
+    }
+
+    #[test]
+    fn a_directory_gives_its_contents() {
+        let all = ["x/", "x/e/", "x/e/y=y", "x/l>x", "x/x=x"];
+        check(&[], &["d"], "/x", &all);
+        check(&[], &["d/"], "/x/", &all);
+        check(&[], &["ld"], "/x", &all);
+        check(&["x", "x/e", "x/e/old=o"], &["d"], "/x", &["x/", "x/e/", "x/e/old=o", "x/e/y=y", "x/l>x", "x/x=x"]);
+        check(&["x", "r", "x/e>../r"], &["d"], "/x", &["r/", "r/y=y", "x/", "x/e>../r", "x/l>x", "x/x=x"]);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_an_error() {
+        let fails = |root: &[&str], sources: &[&str], destination: &str| {
+            let site = Site::new(&["d/e", "d/x=x", "a=a", "b=b"], root);
+            site.copy(sources, &to(destination)).unwrap_err().to_string()
+        };
+        assert_eq!(fails(&["x=old"], &["d"], "/x"), "`/x` is not a directory in the image");
+        assert_eq!(fails(&["x", "x/e=old"], &["d"], "/x"), "`/x/e` is not a directory in the image");
+        assert_eq!(fails(&["x", "x/x"], &["d"], "/x"), "`/x/x` is a directory in the image, and a file cannot replace it");
+        assert_eq!(fails(&[], &["a", "b"], "/x"), "`/x` must end in `/` to take several files");
+    }
+
+    #[test]
+    fn owner_mode_times_and_shared_inodes_are_kept_or_set() {
+        let site = Site::new(&["d", "d/one=1", "d/s=s"], &["old"]);
+        let (one, suid) = (site.context().join("d/one"), site.context().join("d/s"));
+        std::fs::hard_link(&one, site.context().join("d/two")).unwrap();
+        std::fs::set_permissions(&suid, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
+        std::os::unix::fs::chown(site.context().join("d"), Some(7), Some(7)).unwrap();
+        std::fs::File::open(&one).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let kept = CopyOptions { owner: Some((601, 602)), ..to("/new/x") };
+        site.copy(&["d"], &kept).unwrap();
+        let stat = |path: &str| site.root().join(path).symlink_metadata().unwrap();
+        assert_eq!((stat("new/x/one").ino(), stat("new/x/one").mtime()), (stat("new/x/two").ino(), 0));
+        assert_eq!((stat("new/x/s").mode() & 0o7777, stat("new/x/s").uid(), stat("new/x/s").gid()), (0o4755, 601, 602));
+        assert_eq!((stat("new").uid(), stat("new").mode() & 0o7777), (601, 0o755));
+        site.copy(&["d"], &CopyOptions { mode: Some(0o640), ..to("/old") }).unwrap();
+        assert_eq!((stat("old/s").mode() & 0o7777, stat("old/s").uid()), (0o640, 0));
+        assert_eq!((stat("old").mode() & 0o7777, stat("old").uid()), (0o755, 0));
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let site = Site::new(&[], &[]);
+        let file = std::fs::File::create(site.context().join("sparse")).unwrap();
+        file.set_len(64 << 20).unwrap();
+        site.copy(&["sparse"], &to("/x")).unwrap();
+        let stat = site.root().join("x").metadata().unwrap();
+        assert!(stat.len() == 64 << 20 && stat.blocks() < 1024, "{} blocks", stat.blocks());
+    }
+
+    #[test]
+    fn a_here_document_is_a_file_of_its_name() {
+        let site = Site::new(&[], &["etc", "there=old"]);
+        let file = InlineFile { name: "EOF".to_owned(), content: "text\n".to_owned() };
+        let rootfs = Rootfs::open(&site.root()).unwrap();
+        for (destination, is_single, path) in
+            [("/etc", true, "etc/EOF"), ("/new", true, "new"), ("/there", true, "there"), ("/d/", false, "d/EOF")]
+        {
+            write_inline(&file, &rootfs, &to(destination), is_single).unwrap();
+            let full = site.root().join(path);
+            assert_eq!(std::fs::read_to_string(&full).unwrap(), "text\n");
+            assert_eq!(full.metadata().unwrap().mode() & 0o7777, 0o644);
+        }
+    }
+}
