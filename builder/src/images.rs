@@ -96,7 +96,12 @@ impl RegistryImages {
             Err(FindError::NotFound { .. }) => return Ok(None),
             Err(source) => return Err(ImageError::Find { source }),
         };
-        let image = self.store.image(&id).map_err(|source| ImageError::Stored { source })?;
+        let image = match self.store.image(&id) {
+            Ok(image) => image,
+            // a prune beside this build was faster
+            Err(StoredImageError::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(ImageError::Stored { source }),
+        };
         let config = image.config.value().clone();
         if !config.platform.runs_on(platform) {
             return Ok(None);
