@@ -29,7 +29,7 @@ pub(crate) enum Ending {
     OutputClosed,
     #[error("cannot write to standard output")]
     Output { source: io::Error },
-    #[error("stopped by signal {signal}")]
+    #[error("stopped by {}", signal_name(*.signal))]
     Interrupted { signal: u8 },
     #[error("{message}")]
     Usage { message: String },
@@ -53,6 +53,15 @@ impl Ending {
             Self::Interrupted { signal } => 128 + signal,
             Self::Usage { .. } => USAGE,
         }
+    }
+}
+
+fn signal_name(signal: u8) -> String {
+    match signal {
+        1 => "SIGHUP".to_owned(),
+        2 => "SIGINT".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        other => format!("signal {other}"),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `args`, `commands/` | the command line, and one file for each verb |
 //! | `config` | the only reader of environment and home directory |
 //! | `session` | what a verb works with: store, client, tokio, Ctrl-C |
+//! | `container`, `stdio`, `forwarded_signals` | `wharf run` |
 //! | `report/`, `ending` | errors with their causes and one hint; exit codes |
 //! | `progress/`, `transfer_report` | what people see while something runs |
 //! | `output`, `shown`, `table`, `template`, `age`, `size` | what is printed |
@@ -23,6 +24,7 @@ mod config;
 mod container;
 mod ending;
 mod filter;
+mod forwarded_signals;
 mod image_view;
 mod listing;
 mod output;

@@ -3,8 +3,8 @@
 //! No thread is started before [`Session::block_on`], which only runs after the namespaces were entered.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use builder::ContainerSandbox;
@@ -20,6 +20,8 @@ use crate::ending::Ending;
 
 /// How long work that cannot be interrupted may take to end after the command has its result.
 const LINGER: Duration = Duration::from_secs(5);
+/// Signals that come so soon after the first are the same wish: `timeout` and shells send it to a process and to its group.
+const SAME_WISH: Duration = Duration::from_millis(500);
 
 /// The configuration, and what follows from it.
 pub(crate) struct Session {
@@ -90,7 +92,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
     stop: CancellationToken,
-    signal: Arc<std::sync::OnceLock<u8>>,
+    signal: Arc<OnceLock<(u8, Instant)>>,
 }
 
 impl Interrupt {
@@ -113,12 +115,13 @@ impl Interrupt {
         Ok(this)
     }
 
-    /// Notes a signal; who asks twice does not want to wait for anything.
+    /// Notes a signal; who asks again after a while does not want to wait for anything.
     fn receive(&self, number: u8) {
-        if self.signal.set(number).is_err() {
+        if self.signal.set((number, Instant::now())).is_ok() {
+            self.stop.cancel();
+        } else if self.signal.get().is_some_and(|(_, first)| first.elapsed() > SAME_WISH) {
             std::process::exit(i32::from(number) + 128);
         }
-        self.stop.cancel();
     }
 
     /// Is cancelled by the first signal.
@@ -128,7 +131,7 @@ impl Interrupt {
 
     /// Returns how the command ends if a signal came.
     pub(crate) fn ending(&self) -> Option<Ending> {
-        self.signal.get().map(|&signal| Ending::Interrupted { signal })
+        self.signal.get().map(|&(signal, _)| Ending::Interrupted { signal })
     }
 
     /// Runs `work` until it is done or a signal comes.

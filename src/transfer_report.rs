@@ -71,10 +71,10 @@ impl TransferReport {
         );
     }
 
-    /// Leaves what is drawn as it is; nothing moves any more.
+    /// Draws no more.
     pub(crate) fn finish(&self) {
-        let bars = self.of_layers.lock().unwrap_or_else(PoisonError::into_inner);
-        bars.values().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
+        let bars = std::mem::take(&mut *self.of_layers.lock().unwrap_or_else(PoisonError::into_inner));
+        bars.values().for_each(ProgressBar::finish_and_clear);
     }
 
     fn print(&self, text: &str) {
@@ -87,22 +87,20 @@ impl TransferReport {
     }
 
     fn end(&self, name: &str, how: &str) {
-        match &self.bars {
-            None => self.say(&format!("{name}: {how}")),
-            Some(bars) => {
-                let bar = self.bar(bars, name);
-                bar.set_style(ProgressStyle::with_template("{prefix}: {msg}").expect("the template is one"));
-                bar.finish_with_message(how.to_owned());
-            }
+        let bar = self.of_layers.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        if let (Some(bar), Some(bars)) = (bar, &self.bars) {
+            bar.finish_and_clear();
+            bars.remove(&bar);
         }
+        self.say(&format!("{name}: {how}"));
     }
 
-    fn bar(&self, bars: &MultiProgress, name: &str) -> ProgressBar {
+    fn bar(&self, bars: &MultiProgress, name: &str, total: u64) -> ProgressBar {
         let mut of_layers = self.of_layers.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || {
             let template = "{prefix}: {msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes}";
             let style = ProgressStyle::with_template(template).expect("the template is one").progress_chars("=> ");
-            let bar = bars.add(ProgressBar::new(0).with_style(style).with_prefix(name.to_owned()));
+            let bar = bars.add(ProgressBar::new(total).with_style(style).with_prefix(name.to_owned()));
             bar.set_message(match self.direction {
                 Direction::Pull => "Downloading",
                 Direction::Push => "Pushing",
@@ -117,8 +115,7 @@ impl TransferReport {
 impl TransferProgress for TransferReport {
     fn moved(&self, name: &str, done: u64, total: u64) {
         let Some(bars) = &self.bars else { return };
-        let bar = self.bar(bars, name);
-        bar.set_length(total);
+        let bar = self.bar(bars, name, total);
         bar.set_position(done);
         if done >= total && self.direction == Direction::Pull {
             bar.set_message("Extracting");

@@ -153,7 +153,37 @@ fn context_directory(given: &str) -> Result<PathBuf, Ending> {
         given if is_remote => {
             Err(Ending::usage(format!("`{}`: remote build contexts are not built yet: name a directory", shown(given))))
         }
+        given if !Path::new(given).is_dir() => {
+            Err(Ending::usage(format!("the build context `{}` is not a directory", shown(given))))
+        }
         given => Ok(PathBuf::from(given)),
+    }
+}
+
+/// There is no file where a Dockerfile was looked for.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no Dockerfile `{}`", .path.display())]
+pub(crate) struct NoDockerfile {
+    /// Where it was looked for.
+    path: PathBuf,
+    /// A file of another name that is probably meant.
+    pub(crate) similar: Option<PathBuf>,
+}
+
+impl NoDockerfile {
+    fn new(path: &Path) -> Self {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let is_similar = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            name == "containerfile"
+                || name == "dockerfile"
+                || name.ends_with(".dockerfile")
+                || name.starts_with("dockerfile.")
+        };
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let similar = names.filter(|name| is_similar(name) && !name.ends_with(".dockerignore")).min();
+        Self { path: path.to_owned(), similar: similar.map(|name| directory.join(name)) }
     }
 }
 
@@ -175,7 +205,10 @@ fn read_dockerfile(file: Option<&Path>, context: &Path) -> anyhow::Result<FoundD
         None => read_limited(io::stdin().lock()).context("cannot read the Dockerfile from standard input")?,
         Some(path) => {
             let opened = std::fs::File::open(path).and_then(read_limited);
-            opened.with_context(|| format!("cannot read the Dockerfile `{}`", path.display()))?
+            match opened {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NoDockerfile::new(path).into()),
+                opened => opened.with_context(|| format!("cannot read the Dockerfile `{}`", path.display()))?,
+            }
         }
     };
     let (text, diagnostics) = dockerfile::decode(&bytes);
@@ -262,10 +295,10 @@ mod tests {
 
     #[test]
     fn only_directories_are_build_contexts() {
-        for given in ["-", "", "https://example.com/x.git", "git@example.com:x", "github.com/a/b"] {
+        for given in ["-", "", "/nonexistent", "https://example.com/x.git", "git@example.com:x", "github.com/a/b"] {
             assert!(context_directory(given).is_err(), "{given}");
         }
-        assert_eq!(context_directory("./x").unwrap(), Path::new("./x"));
+        assert_eq!(context_directory(".").unwrap(), Path::new("."));
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod system_df;
 mod tag;
 mod version;
 
-pub(crate) use build::BuildArgs;
+pub(crate) use build::{BuildArgs, NoDockerfile};
 pub(crate) use builder_prune::BuilderPruneArgs;
 pub(crate) use history::HistoryArgs;
 pub(crate) use image_prune::ImagePruneArgs;

@@ -9,6 +9,7 @@ use oci::{Platform, Reference};
 
 use crate::output;
 use crate::session::{Interrupt, Session};
+use crate::shown::shown;
 use crate::transfer_report::{Audience, Direction, TransferReport};
 
 #[derive(Debug, clap::Args)]
@@ -33,14 +34,13 @@ pub(crate) fn pull(args: &PullArgs, session: &Session) -> anyhow::Result<u8> {
         transfer.say("Using default tag: latest");
     }
     let name = given.or_latest();
-    let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let store = session.store()?;
-    pull_image(session, &store, (&name, &platform), &transfer)?;
+    pull_image(session, &store, (&name, args.platform.as_ref()), &transfer)?;
     output::line(&name.to_string())?;
     Ok(0)
 }
 
-/// Pulls what `name` means on a platform, and tells about it.
+/// Pulls what `name` means on a platform, or on this machine's, and tells about it.
 ///
 /// # Errors
 ///
@@ -48,16 +48,22 @@ pub(crate) fn pull(args: &PullArgs, session: &Session) -> anyhow::Result<u8> {
 pub(crate) fn pull_image(
     session: &Session,
     store: &Store,
-    (name, platform): (&Reference, &Platform),
+    (name, wanted): (&Reference, Option<&Platform>),
     transfer: &Arc<TransferReport>,
 ) -> anyhow::Result<Pulled> {
-    let wanted = name.tag().map_or_else(|| name.digest().map(ToString::to_string), |tag| Some(tag.to_owned()));
-    transfer.say(&format!("{}: Pulling from {}", wanted.unwrap_or_default(), name.path()));
+    let version = name.tag().map_or_else(|| name.digest().map(ToString::to_string), |tag| Some(tag.to_owned()));
+    transfer.say(&format!("{}: Pulling from {}", version.unwrap_or_default(), name.path()));
+    let platform = &wanted.cloned().unwrap_or_else(Platform::host);
     let between =
         Transfer { store: store.clone(), client: Arc::new(session.client()?), progress: Arc::clone(transfer) as _ };
     let pulled = session.block_on(async {
         let interrupt = Interrupt::watch()?;
-        interrupt.or_stop(async { Ok(between.pull(name, platform).await?) }).await
+        let pulling = async {
+            let remote = between.client.pull_image(name, platform).await?;
+            check_platform(&remote.config.value().platform, wanted)?;
+            Ok(between.store_image(&remote).await?)
+        };
+        interrupt.or_stop(pulling).await
     });
     transfer.finish();
     let pulled = pulled.with_context(|| format!("cannot pull {}", name.familiar()))?;
@@ -67,4 +73,14 @@ pub(crate) fn pull_image(
         false => format!("Status: Downloaded newer image for {}", name.familiar()),
     });
     Ok(pulled)
+}
+
+/// Refuses an image for another platform than the one that was asked for; whoever asked for none gets what there is.
+fn check_platform(actual: &Platform, wanted: Option<&Platform>) -> anyhow::Result<()> {
+    match wanted {
+        Some(wanted) if !actual.runs_on(wanted) => {
+            anyhow::bail!("the image is for {}, not for {wanted}", shown(&actual.to_string()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use builder::Transfer;
 use oci::Reference;
+use registry_client::LayerEvent;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::ending::Ending;
@@ -36,16 +37,18 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> anyhow::Result<u8> {
     }
     let name = given.or_latest();
     let store = session.store()?;
-    let id = store.find(&name.to_string()).with_context(|| format!("cannot push {}", name.familiar()))?;
+    let id = store.find(&name.familiar()).with_context(|| format!("cannot push {}", name.familiar()))?;
     transfer.say(&format!("The push refers to repository [{}]", name.repository()));
     let between = Transfer { store, client: Arc::new(session.client()?), progress: Arc::clone(&transfer) as _ };
     let pushed = session.block_on(async {
         let interrupt = Interrupt::watch()?;
-        let (events, mut received) = unbounded_channel();
-        let telling = Arc::clone(&transfer);
+        let (events, mut received) = unbounded_channel::<LayerEvent>();
+        let (telling, config) = (Arc::clone(&transfer), id.clone());
         let told = tokio::spawn(async move {
-            while let Some(layer) = received.recv().await {
-                telling.pushed(&layer);
+            while let Some(blob) = received.recv().await {
+                if blob.digest != config.0 {
+                    telling.pushed(&blob);
+                }
             }
         });
         let pushed = between.push(&id, &name, Some(events));

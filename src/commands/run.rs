@@ -1,19 +1,17 @@
 //! `wharf run --rm`: runs a command in a new container of an image, in the foreground; nothing of it stays.
 
-use std::sync::Arc;
-
 use anyhow::Context;
-use builder::{ContainerSandbox, RunNetwork, generated_files, make_working_directory};
+use builder::{Connection, ContainerSandbox, RunNetwork, generated_files, make_working_directory};
 use layer_store::{ActiveSnapshot, FindError, Image, ImageId, Lower, Skeleton, Store};
 use oci::{Platform, Reference};
-use runtime::{Container, ExitStatus, Killer, NetworkNamespace, Running, User};
+use runtime::{Container, ExitStatus, NetworkNamespace, User};
 use rustix::rand::{GetRandomFlags, getrandom};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::pull::pull_image;
 use crate::config::{caller_variable, host_resolv_conf};
 use crate::container::{Overrides, Terminal};
 use crate::ending::{Ending, NotStarted};
+use crate::forwarded_signals::ForwardedSignals;
 use crate::session::Session;
 use crate::shown::shown;
 use crate::stdio::{self, Input};
@@ -21,7 +19,7 @@ use crate::transfer_report::{Audience, Direction, TransferReport};
 use crate::{output, prompt};
 
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, override_usage = "wharf run --rm [OPTIONS] IMAGE [COMMAND [ARG]...]")]
 pub(crate) struct RunArgs {
     /// The image, the command to run instead of its own, and the command's arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND [ARG]...]")]
@@ -79,37 +77,45 @@ enum Pull {
 /// Runs a container and returns the exit code of its command.
 pub(crate) fn run(args: &RunArgs, session: &Session) -> anyhow::Result<u8> {
     let (image, command) = args.image_and_command.split_first().expect("at least the image is required");
-    let started = start(args, image, command, session);
-    let (container, running, copying) = started.map_err(|error| error.context(NotStarted { image: image.clone() }))?;
-    let status = session.block_on(attend(running));
-    copying.finish();
-    drop(container);
-    Ok(exit_code(status?))
+    check(args)?;
+    let not_started = |error: anyhow::Error| error.context(NotStarted { image: image.clone() });
+    let prepared = prepare(args, image, command, session).map_err(not_started)?;
+    session.block_on(async {
+        let signals = ForwardedSignals::watch()?;
+        let running = session.runtime().start(&prepared.container, prepared.stdio);
+        let mut running = running.map_err(|error| not_started(error.into()))?;
+        let copying = prepared.ends.copy(&running)?;
+        signals.pass_to(&running)?;
+        let ended = tokio::task::spawn_blocking(move || running.wait()).await;
+        copying.finish();
+        Ok(exit_code(ended.context("cannot wait for the container")??))
+    })
 }
 
-/// What must outlive a container.
-struct Held {
+/// Refuses what makes no sense, or is not built yet.
+fn check(args: &RunArgs) -> Result<(), Ending> {
+    if !args.rm {
+        return Err(Ending::usage("containers are not kept yet: add `--rm`, and this one goes when its command ends"));
+    }
+    if args.tty && args.interactive && !prompt::has_user() {
+        return Err(Ending::usage("the input device is not a TTY: leave `-t` out where standard input is no terminal"));
+    }
+    Ok(())
+}
+
+/// A container that can be started, and what must outlive it.
+struct Prepared {
+    container: Container,
+    stdio: runtime::Stdio,
+    ends: stdio::Ends,
     _rootfs: ActiveSnapshot,
     _sandbox: ContainerSandbox,
-    _connection: builder::Connection,
+    _connection: Connection,
 }
 
-fn start(
-    args: &RunArgs,
-    image: &str,
-    command: &[String],
-    session: &Session,
-) -> anyhow::Result<(Held, Running, stdio::Copying)> {
-    if !args.rm {
-        return Err(Ending::usage("containers are not kept yet, so `wharf run` needs `--rm`").into());
-    }
+fn prepare(args: &RunArgs, image: &str, command: &[String], session: &Session) -> anyhow::Result<Prepared> {
     let input = if args.interactive { Input::Passed } else { Input::Closed };
     let terminal = if args.tty { Terminal::Present } else { Terminal::Absent };
-    if args.tty && args.interactive && !prompt::has_user() {
-        return Err(
-            Ending::usage("the input device is not a TTY: standard input is no terminal, so leave `-t` out").into()
-        );
-    }
     let overrides = Overrides {
         entrypoint: args.entrypoint.clone(),
         command: command.to_vec(),
@@ -132,16 +138,14 @@ fn start(
         use_host_network(&mut container);
     }
     let (stdio, ends) = stdio::open(terminal, input)?;
-    let running = session.runtime().start(&container, stdio)?;
-    let copying = ends.copy(&running)?;
-    Ok((Held { _rootfs: rootfs, _sandbox: sandbox, _connection: connection }, running, copying))
+    Ok(Prepared { container, stdio, ends, _rootfs: rootfs, _sandbox: sandbox, _connection: connection })
 }
 
 fn container(
     args: &RunArgs,
     overrides: &Overrides,
     image: &Image,
-    (rootfs, connection): (&ActiveSnapshot, &builder::Connection),
+    (rootfs, connection): (&ActiveSnapshot, &Connection),
 ) -> anyhow::Result<Container> {
     let config = &image.config.value().config;
     let spec = overrides.user(config);
@@ -202,7 +206,7 @@ fn find(pull: Pull, name: &str, session: &Session, store: &Store) -> anyhow::Res
         output::notice(&format!("Unable to find image '{}' locally", reference.familiar()));
     }
     let transfer = TransferReport::new(Audience::Errors, Direction::Pull);
-    Ok(pull_image(session, store, (&reference, &Platform::host()), &transfer)?.id)
+    Ok(pull_image(session, store, (&reference, None), &transfer)?.id)
 }
 
 fn check_platform(image: &Image) -> anyhow::Result<()> {
@@ -219,59 +223,6 @@ fn random_hostname() -> anyhow::Result<String> {
     let mut bytes = [0_u8; 6];
     getrandom(&mut bytes, GetRandomFlags::empty()).context("cannot make up a hostname")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Passes signals on until the command has ended.
-async fn attend(mut running: Running) -> anyhow::Result<ExitStatus> {
-    let master =
-        running.terminal().map(|master| master.try_clone()).transpose().context("cannot share the terminal")?;
-    let killer = running.killer();
-    let forwarded = [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-        SignalKind::quit(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-    ];
-    let stubborn = Arc::new(Insistence::default());
-    for kind in forwarded {
-        let mut received = signal(kind).context("cannot watch for signals")?;
-        let (killer, stubborn) = (killer.clone(), Arc::clone(&stubborn));
-        tokio::spawn(async move {
-            while received.recv().await.is_some() {
-                stubborn.pass_on(&killer, kind);
-            }
-        });
-    }
-    if let Some(master) = master {
-        stdio::resize(&master);
-        let mut resized = signal(SignalKind::window_change()).context("cannot watch for signals")?;
-        tokio::spawn(async move {
-            while resized.recv().await.is_some() {
-                stdio::resize(&master);
-            }
-        });
-    }
-    let ended = tokio::task::spawn_blocking(move || running.wait()).await.context("cannot wait for the container")?;
-    Ok(ended?)
-}
-
-/// Counts how often the user asked to stop: a process 1 may ignore signals, so the third time it is killed.
-#[derive(Debug, Default)]
-struct Insistence(std::sync::atomic::AtomicU32);
-
-impl Insistence {
-    const PATIENCE: u32 = 3;
-
-    fn pass_on(&self, killer: &Killer, kind: SignalKind) {
-        let stops = kind == SignalKind::interrupt() || kind == SignalKind::terminate();
-        let asked = if stops { self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 } else { 0 };
-        let sent = if asked >= Self::PATIENCE { killer.kill() } else { killer.signal(kind.as_raw_value()) };
-        if let Err(error) = sent {
-            output::notice(&format!("{error}"));
-        }
-    }
 }
 
 fn exit_code(status: ExitStatus) -> u8 {

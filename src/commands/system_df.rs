@@ -1,4 +1,6 @@
 //! `wharf system df`: what the store takes on disk, in the bytes that `du` counts.
+//!
+//! The rows are docker's, and `Other`: directories, locks, unfinished work. Their sizes add up to what `du` finds.
 
 use std::time::SystemTime;
 
@@ -39,11 +41,13 @@ pub(crate) fn system_df(args: &DfArgs, session: &Session) -> anyhow::Result<u8> 
 fn summary(usage: &Usage) -> Listing {
     let mut listing = Listing::new(&FIELDS, &FIELDS.map(|(name, _)| name));
     let none = Share::default();
+    let other = Share { size: usage.other, ..none };
     let rows = [
         ("Images", &usage.images),
         ("Containers", &none),
         ("Local Volumes", &none),
         ("Build Cache", &usage.build_cache),
+        ("Other", &other),
     ];
     for (title, share) in rows {
         listing.row(vec![
@@ -144,6 +148,7 @@ Images          2         0         1MB       500kB (50%)
 Containers      0         0         0B        0B
 Local Volumes   0         0         0B        0B
 Build Cache     3         0         0B        0B
+Other           0         0         4.096kB   0B (0%)
 ";
         assert_eq!(summary(&usage).render(&Format::Table).unwrap(), expected);
     }

@@ -15,6 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Shown, seconds};
 use crate::config::Display;
+use crate::output;
 use crate::report::Seen;
 use crate::shown::{Colours, OutputLines, shown};
 use crate::table::ellipsis;
@@ -76,7 +77,8 @@ impl Live {
     }
 
     fn print(&self, text: &str) {
-        let _unheard = self.block.println(text);
+        // not `println`, which fills lines with blanks up to the terminal's width
+        self.block.suspend(|| output::notice(text));
     }
 
     fn blob(&self, state: &mut State, name: &str, (done, total): (u64, u64)) {

@@ -24,9 +24,12 @@ use super::details;
 use crate::config::Display;
 use crate::output;
 use crate::shown::{Colours, OutputLines, shown};
+use crate::table::ellipsis;
 
 /// Lines of a failed step's output that are shown again.
 const LAST_LINES: usize = 20;
+/// Characters of a step that its failure shows; the excerpt shows where it stands.
+const MAX_LABEL: usize = 100;
 
 /// A Dockerfile as the user knows it.
 #[derive(Clone, Debug)]
@@ -57,7 +60,7 @@ pub(crate) enum Seen {
 impl fmt::Display for BuildFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.error {
-            BuildError::Solve(error) => write!(f, "{} failed", shown(&error.label)),
+            BuildError::Solve(error) => write!(f, "{} failed", ellipsis(&shown(&error.label), MAX_LABEL)),
             other => f.write_str(&shown(&other.to_string())),
         }
     }

@@ -3,13 +3,13 @@
 use std::error::Error;
 
 use builder::{BuildError, ResolveProblem, SelectError};
-use layer_store::{FindError, RemoveError};
+use layer_store::{FindError, OpenError, RemoveError};
 use registry_client::{At, LoginError, RequestError};
 use runtime::{CommandProblem, EnterError, Obstacle, RunError};
 use rustix::io::Errno;
 
 use super::{BuildFailure, find};
-use crate::commands::{NoSuchObject, SeveralNames};
+use crate::commands::{NoDockerfile, NoSuchObject, SeveralNames};
 use crate::config::ConfigError;
 use crate::shown::shown;
 
@@ -167,6 +167,17 @@ fn of_obstacle(obstacle: Obstacle) -> &'static str {
 }
 
 fn of_configuration(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(NoDockerfile { similar, .. }) = find(error) {
+        let similar = similar.as_ref().map(|path| shown(&path.display().to_string()));
+        return Some(similar.map_or_else(
+            || "name the Dockerfile with `--file FILE`, `-` for standard input".to_owned(),
+            |similar| format!("did you mean `--file {similar}`?"),
+        ));
+    }
+    let denied = find::<std::io::Error>(error).filter(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    if find::<OpenError>(error).is_some() && denied.is_some() {
+        return Some("the store may belong to another user: name one of your own with `--root DIR`".to_owned());
+    }
     let ConfigError::NoHome = find(error)?;
     Some("name the directory of the store with `--root DIR`".to_owned())
 }

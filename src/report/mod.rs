@@ -27,14 +27,18 @@ use crate::config::Display;
 use crate::ending::{Ending, exit_code};
 use crate::output;
 use crate::shown::shown;
+use crate::table::ellipsis;
 
 pub(crate) use build::{BuildFailure, DockerfileText, Seen, warnings};
 
 const USAGE: u8 = 125;
+/// Characters of a cause that are shown: a command may be a whole script.
+const MAX_CAUSE: usize = 500;
 
 /// Shows why the command line was not understood, or the help that it asks for; returns the exit code.
 pub(crate) fn usage(error: &clap::Error) -> u8 {
-    let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let help = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let is_help = error.kind() == help || matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     let _unheard = error.print();
     if is_help { 0 } else { USAGE }
 }
@@ -68,11 +72,12 @@ fn details(text: &mut String, error: &(dyn Error + 'static)) {
     for cause in causes(error) {
         let cause = cause.to_string();
         if cause != said {
-            let _infallible = writeln!(text, "  caused by: {}", shown(&cause));
+            let _infallible = writeln!(text, "  caused by: {}", ellipsis(&shown(&cause), MAX_CAUSE));
         }
         said = cause;
     }
-    if let Some(tried) = find::<RequestError>(error).and_then(RequestError::tried) {
+    let refused = find::<RequestError>(error).filter(|request| request.is_denied());
+    if let Some(tried) = refused.and_then(RequestError::tried) {
         let _infallible = writeln!(text, "  tried: {}", shown(&tried.to_string()));
     }
     if let Some(hint) = hint::hint(error) {
