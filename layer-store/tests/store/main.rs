@@ -11,3 +11,4 @@ mod prune;
 mod round_trip;
 mod snapshots;
 mod tar;
+mod unpack;

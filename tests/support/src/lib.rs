@@ -6,12 +6,14 @@
 //! | [`MemoryBlobs`] | a blob source and sink in memory |
 //! | [`TestEnv`], [`Output`] | the built program in an environment of its own |
 //! | [`images`] | small images to start from |
+//! | [`harness`] | a test harness for programs whose `main` must run before the first thread |
 //!
 //! Everything panics with a sentence instead of returning errors: a broken test environment is a failed test.
 
 #![forbid(unsafe_code)]
 
 mod env;
+pub mod harness;
 pub mod images;
 mod memory;
 mod registry;
