@@ -3,11 +3,11 @@
 //! The secret travels over standard input and output, never in an argument. The program is looked up in directories that the
 //! caller names, by a name of lowercase letters, digits and `-` only.
 
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -105,15 +105,12 @@ impl Helper {
         let mut command = Command::new(&self.path);
         command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(start)?;
+        let deadline = Instant::now() + self.timeout;
         let output = self.exchange(&mut child, input.to_vec());
-        if output.is_none() {
-            // It may have ended by itself in this moment.
-            drop(child.kill());
-        }
-        let status = child.wait().map_err(start)?;
+        let status = wait_until(&mut child, if output.is_some() { deadline } else { Instant::now() }).map_err(start)?;
         let timeout =
             || CredentialError::HelperTimeout { program: self.program.clone(), seconds: self.timeout.as_secs() };
-        output.map(|output| (status, output)).ok_or_else(timeout)
+        status.zip(output).ok_or_else(timeout)
     }
 
     /// Writes the input and reads the output on threads of their own; `None` when that takes too long.
@@ -129,6 +126,23 @@ impl Helper {
             drop(send.send(output));
         });
         receive.recv_timeout(self.timeout).ok()
+    }
+}
+
+/// Waits for `child`; kills it and returns `None` when it has not ended by `deadline`.
+fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            // It may have ended by itself in this moment.
+            drop(child.kill());
+            child.wait()?;
+            return Ok(None);
+        }
+        // A helper ends right after its output: this is the tail of a wait on the pipe.
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -192,8 +206,10 @@ mod tests {
 
     #[test]
     fn a_helper_that_hangs_is_killed() {
-        let (_dir, helper) = helper("exec cat /dev/zero > /dev/null", Duration::from_millis(50));
-        assert!(matches!(helper.get("example.com"), Err(CredentialError::HelperTimeout { .. })));
+        for script in ["exec cat /dev/zero > /dev/null", "exec tail -f /dev/null"] {
+            let (_dir, helper) = helper(script, Duration::from_millis(50));
+            assert!(matches!(helper.get("example.com"), Err(CredentialError::HelperTimeout { .. })), "{script}");
+        }
     }
 
     #[test]

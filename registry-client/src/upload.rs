@@ -83,7 +83,8 @@ impl Upload<'_> {
         let url = self.access.repository.url(&format!("blobs/{}", self.blob.digest));
         match self.transport.retried(self.access, &Call::new(Method::HEAD, url)).await {
             Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
+            // Where even that is refused, the next request is too, and its answer has words.
+            Err(error) if error.is_not_found() || error.is_denied() => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -349,14 +350,45 @@ impl reqwest::dns::Resolve for Resolver {
         let is_named = self.0.0.read().unwrap_or_else(PoisonError::into_inner).contains(name.as_str());
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let usable: Vec<_> = found.filter(|address| is_named || !is_link_local(address.ip())).collect();
+            let usable: Vec<_> = found.filter(|address| is_named || is_usable(*address)).collect();
             Ok(Box::new(usable.into_iter()) as reqwest::dns::Addrs)
         })
     }
 }
 
+/// Tells whether a host that only a server named may have this address.
+fn is_usable(address: SocketAddr) -> bool {
+    !is_link_local(address.ip())
+}
+
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("timeouts", &self.options.timeouts).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_only_a_server_knows_lead_to_no_metadata_service() {
+        let check =
+            |address: &str, expected: bool| assert_eq!(is_usable(address.parse().unwrap()), expected, "{address}");
+        check("169.254.169.254:80", false);
+        check("[fe80::1]:80", false);
+        check("[::ffff:169.254.0.1]:80", false);
+        check("[fd00:ec2::254]:80", false);
+        check("100.100.100.200:80", false);
+        check("10.0.0.1:80", true);
+        check("93.184.216.34:443", true);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_makes_no_progress_is_given_up() {
+        let short = Duration::from_millis(20);
+        let timeouts = Timeouts { connect: short, head: short, stall: short };
+        let given_up = patiently(std::future::pending::<()>(), &Payload::Empty, timeouts).await;
+        assert_eq!(given_up, Err((Phase::Waiting, short)));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use oci::MediaType;
-use registry_client::Push;
+use registry_client::{Client, Push};
 use test_support::{Auth, Fault, MemoryBlobs, Registry};
 
 use crate::{basic, chain_at, client_as, image, insecure, options};
@@ -70,20 +70,23 @@ async fn redirects_end() {
 }
 
 #[tokio::test]
-async fn names_that_only_a_server_knows_do_not_lead_to_link_local_addresses() {
-    // `insecure` makes the registry count as named, but not as private.
-    let registry = Registry::start(Auth::None);
-    let blob = registry.put_blob("a", MediaType::OCI_LAYER, b"content");
-    let port = registry.address().rsplit_once(':').unwrap().1.to_owned();
+async fn metadata_services_are_not_asked_on_behalf_of_a_registry_elsewhere() {
+    // The server in memory is the proxy, so that it can answer for example.com.
+    let proxy = Registry::start(Auth::None);
+    let blob = proxy.put_blob("a", MediaType::OCI_LAYER, b"content");
     let mut options = options();
-    options.trust.insecure = insecure(&["ip6-localhost", "localhost.localdomain"]);
-    options.retry.attempts = 1;
-    let client = registry_client::Client::new(options).unwrap();
-    registry.fail("GET", "blobs", 1, Fault::Redirect(307, "http://169.254.169.254/latest/meta-data".to_owned()));
-    let name = format!("localhost:{port}/a:1").parse().unwrap();
-    // localhost is private: there the redirect would be followed, so a numeric check is done in origin.rs.
-    let error = client.pull_blob(&name, &blob, Arc::new(MemoryBlobs::default())).await;
-    assert!(error.is_err());
+    options.trust.insecure = insecure(&["example.com"]);
+    options.proxies.http = Some(format!("http://{}", proxy.address()));
+    let client = Client::new(options).unwrap();
+    let name = "example.com/a:1".parse().unwrap();
+    for to in ["http://169.254.169.254/latest", "http://[fe80::1]/", "http://metadata.google.internal/"] {
+        proxy.fail("GET", "blobs", 1, Fault::Redirect(307, to.to_owned()));
+        let error = client.pull_blob(&name, &blob, Arc::new(MemoryBlobs::default())).await.unwrap_err();
+        assert!(chain_at(&error, &proxy).contains("it is a link-local address"), "{to}: {error:?}");
+    }
+    assert_eq!(proxy.requests().len(), 3);
+    client.pull_blob(&name, &blob, Arc::new(MemoryBlobs::default())).await.unwrap();
+    assert_eq!(proxy.requests()[3].header("host"), Some("example.com"));
 }
 
 #[tokio::test]
