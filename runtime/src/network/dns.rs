@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 
+use super::budget::Permit;
 use super::link::{Outcome, Wire};
 use super::packet::{self, Endpoints};
 use super::poller::{Interest, Token};
@@ -69,6 +70,7 @@ pub(super) struct DnsQuery {
     token: Token,
     endpoints: Endpoints,
     query: Vec<u8>,
+    _permit: Permit,
     /// Who is asked now, and who after that if there is no answer.
     asked: Option<(SocketAddr, OwnedFd)>,
     others: Vec<SocketAddr>,
@@ -91,8 +93,16 @@ impl DnsQuery {
         }
         let mut others: Vec<SocketAddr> = nameservers.in_order().collect();
         others.reverse();
-        let (query, deadline) = (query.to_vec(), wire.now);
-        let mut query = DnsQuery { token, endpoints, query, asked: None, others, deadline, failure: None };
+        let mut query = DnsQuery {
+            token,
+            endpoints,
+            query: query.to_vec(),
+            _permit: wire.budget.take()?,
+            asked: None,
+            others,
+            deadline: wire.now,
+            failure: None,
+        };
         matches!(query.ask_next(wire), Outcome::Keep).then_some(query)
     }
 
@@ -146,5 +156,53 @@ impl DnsQuery {
         if let Some(head) = packet::udp(&self.endpoints, answer.len()) {
             wire.device.send(&head, [answer, &[]]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+    use std::os::unix::net::UnixDatagram;
+
+    use super::super::address::{CONTAINER, NAMESERVER};
+    use super::super::budget::Budget;
+    use super::super::device::{Device, DeviceKind};
+    use super::super::poller::Poller;
+    use super::*;
+
+    const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\0\0\0\0\0\0\x03abc\0\0\x01\0\x01";
+
+    fn nameserver() -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[test]
+    fn a_silent_nameserver_is_followed_by_the_next_when_its_time_is_over() {
+        let ((first, first_address), (second, second_address)) = (nameserver(), nameserver());
+        let nameservers = Nameservers::new(vec![first_address, second_address]);
+        let (link, _container) = UnixDatagram::pair().unwrap();
+        let (device, poller) = (Device::new(DeviceKind::Tun, link.into()), Poller::new().unwrap().0);
+        let (budget, mut scratch) = (Budget::of_the_process(), [0; 512]);
+        let mut wire =
+            Wire { device: &device, poller: &poller, budget: &budget, scratch: &mut scratch, now: Instant::now() };
+        let endpoints =
+            Endpoints { container: SocketAddrV4::new(CONTAINER, 40_000), remote: SocketAddrV4::new(NAMESERVER, 53) };
+        let token = Token { link: 1, flow: 1 };
+
+        let mut query = DnsQuery::ask(token, endpoints, QUERY, &nameservers, &wire).unwrap();
+        let mut buffer = [0; 512];
+        assert_eq!(first.recv(&mut buffer).unwrap(), QUERY.len());
+        wire.now = query.deadline() - Duration::from_millis(1);
+        assert_eq!(query.on_tick(&wire), Outcome::Keep);
+        assert!(second.recv(&mut buffer).is_err(), "asked too early");
+        wire.now = query.deadline();
+        assert_eq!(query.on_tick(&wire), Outcome::Keep);
+        let size = second.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..size], QUERY);
+        wire.now = query.deadline();
+        assert_eq!(query.on_tick(&wire), Outcome::Close);
     }
 }

@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use super::budget::Budget;
 use super::config::NetworkConfig;
 use super::device::{Device, RECEIVE_SIZE};
 use super::dns::Nameservers;
@@ -48,6 +49,7 @@ impl Engine {
         let (commands, received) = mpsc::channel();
         let shared = Shared {
             poller,
+            budget: Budget::of_the_process(),
             nameservers: Nameservers::new(config.nameservers.clone()),
             host_loopback: config.host_loopback,
             scratch: vec![0; SCRATCH_SIZE],

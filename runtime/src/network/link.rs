@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::address::{self, Destination};
+use super::budget::Budget;
 use super::config::HostLoopback;
 use super::device::{Device, Frame, RECEIVE_SIZE};
 use super::dns::{DnsQuery, Nameservers};
@@ -35,6 +36,7 @@ const MAX_DNS_QUERIES: usize = 512;
 pub(super) struct Wire<'a> {
     pub device: &'a Device,
     pub poller: &'a Poller,
+    pub budget: &'a Budget,
     /// For bytes on their way from a socket to the device.
     pub scratch: &'a mut [u8],
     pub now: Instant,
@@ -52,6 +54,7 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub poller: Poller,
+    pub budget: Budget,
     pub nameservers: Nameservers,
     pub host_loopback: HostLoopback,
     pub scratch: Vec<u8>,
@@ -60,8 +63,8 @@ pub(super) struct Shared {
 
 impl Shared {
     fn wire<'a>(&'a mut self, device: &'a Device) -> (Wire<'a>, &'a mut Nameservers) {
-        let Shared { poller, nameservers, scratch, now, .. } = self;
-        (Wire { device, poller, scratch, now: *now }, nameservers)
+        let Shared { poller, budget, nameservers, scratch, now, .. } = self;
+        (Wire { device, poller, budget, scratch, now: *now }, nameservers)
     }
 }
 
@@ -315,5 +318,61 @@ impl Flows {
         let udp = self.udp.values().map(UdpFlow::deadline);
         let dns = self.dns.values().map(DnsQuery::deadline);
         tcp.chain(udp).chain(dns).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+    use std::os::unix::net::UnixDatagram;
+    use std::time::Duration;
+
+    use super::super::address::GATEWAY;
+    use super::super::device::DeviceKind;
+    use super::*;
+
+    /// A datagram from `port` of the container as a tun device gives it.
+    fn datagram(port: u16, to: u16) -> Vec<u8> {
+        // Turned around: the packets of this module go to the container.
+        let endpoints = Endpoints {
+            container: SocketAddrV4::new(GATEWAY, to),
+            remote: SocketAddrV4::new(address::CONTAINER, port),
+        };
+        let head = packet::udp(&endpoints, 2).unwrap();
+        [&[0; 10], head.bytes(), b"hi"].concat()
+    }
+
+    #[test]
+    fn a_udp_flow_ends_when_it_has_been_idle_for_its_time() {
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let (ours, container) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut link = Link::new(1, Device::new(DeviceKind::Tun, ours.into()));
+        let mut shared = Shared {
+            poller: Poller::new().unwrap().0,
+            budget: Budget::of_the_process(),
+            nameservers: Nameservers::new(Vec::new()),
+            host_loopback: HostLoopback::Reachable,
+            scratch: vec![0; 1024],
+            now: Instant::now(),
+        };
+        let mut buffer = Box::new([0; RECEIVE_SIZE]);
+
+        container.send(&datagram(1000, port)).unwrap();
+        link.on_packets(&mut buffer, &mut shared);
+        shared.now += Duration::from_secs(30);
+        container.send(&datagram(2000, port)).unwrap();
+        link.on_packets(&mut buffer, &mut shared);
+        assert_eq!(link.flows.udp.len(), 2);
+
+        shared.now = link.deadline().unwrap();
+        link.on_tick(&mut shared);
+        assert_eq!(link.flows.udp.len(), 1, "the one used later goes on");
+        shared.now = link.deadline().unwrap();
+        link.on_tick(&mut shared);
+        assert_eq!(link.flows.udp.len(), 0);
+        assert_eq!(link.flows.udp_by_endpoints.len(), 0);
+        assert_eq!(link.deadline(), None);
     }
 }

@@ -10,13 +10,13 @@
 //! - IPv4 only, TCP and UDP; other protocols (ping) get no answer. The host reaches IPv6 nameservers for its containers.
 //! - The host's loopback and its link (metadata services) are closed to containers; see [`HostLoopback`] and `address.rs`.
 //! - Containers do not reach each other.
-//! - A connection costs three copies of its bytes and at most 512 KiB.
+//! - A connection holds at most 768 KiB of its bytes, and usually none: what one side does not take holds the other side up.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `config.rs`, `address.rs` | what containers get; which destination leads where |
 //! | `namespace.rs`, `netlink.rs`, `sys.rs` | namespaces and interfaces |
-//! | `engine.rs`, `poller.rs`, `link.rs` | the thread, and what it does for each container |
+//! | `engine.rs`, `poller.rs`, `budget.rs`, `link.rs` | the thread, what it may hold, and what it does for each container |
 //! | `tcp_flow.rs`, `tcp.rs`, `udp_flow.rs`, `dns.rs` | connections, datagrams, queries |
 //! | `device.rs`, `packet.rs` | bytes on the link |
 //!
@@ -25,6 +25,7 @@
 //! Not here: moving a process into the namespace and writing its resolv.conf.
 
 mod address;
+mod budget;
 mod config;
 mod device;
 mod dns;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tun      [ container: lo, eth0 (tun) ] ══ descriptor of /dev/net/tun
-//! packet   [ container: lo, eth0 (veth) ] ══ [ switchboard: l2, l3, … ] ══ packet socket on the peer
+//! packet   [ container: lo, eth0 (veth) ] ══ [ switchboard: l1001, l1002, … ] ══ packet socket on the peer
 //! ```
 //!
 //! - No namespace has a name: each lives as long as a descriptor of it or a process in it, and its interfaces with it.
@@ -27,8 +27,9 @@ use super::sys;
 
 /// The container's interface.
 const INTERFACE: &str = "eth0";
-/// Its index on a packet link, where it can be chosen: the first after `lo`.
-const INTERFACE_INDEX: u32 = 2;
+/// Its index on a packet link, where it can be chosen, and what those of the switchboard's interfaces are counted from. Some
+/// kernels put interfaces of their own into every namespace; they have the first indices.
+const INTERFACE_INDEX: u32 = 1_000;
 /// What the host end of a packet link holds of packets that wait to be read.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 
@@ -69,8 +70,7 @@ pub(super) fn with_tun() -> Result<(OwnedFd, Device), NetworkError> {
 pub(super) fn with_veth(switchboard: BorrowedFd<'_>, number: u32) -> Result<(OwnedFd, Device), NetworkError> {
     on_a_thread(|| {
         let (namespace, netlink) = enter_new()?;
-        // Indices of the switchboard's interfaces: `lo` is 1.
-        let peer_index = number.saturating_add(LOOPBACK);
+        let peer_index = number.saturating_add(INTERFACE_INDEX);
         let peer = VethEnd { name: &format!("l{peer_index}"), index: peer_index, mac: None };
         let end = VethEnd { name: INTERFACE, index: INTERFACE_INDEX, mac: Some(CONTAINER_MAC) };
         netlink
@@ -81,10 +81,12 @@ pub(super) fn with_veth(switchboard: BorrowedFd<'_>, number: u32) -> Result<(Own
             .map_err(|errno| NetworkError::EnterNamespace { source: errno.into() })?;
         let there = Netlink::open().map_err(|source| NetworkError::Netlink { source })?;
         there.leave_ipv6_unconfigured(peer_index).map_err(configure("leave the peer without IPv6"))?;
+        // Up first: a socket on an interface that is down would begin with an error.
+        there.set_up_without_arp(peer_index).map_err(configure("set the peer up"))?;
         let socket = sys::open_packet_socket(peer_index).map_err(|source| NetworkError::PacketSocket { source })?;
         enlarge_receive_buffer(&socket);
-        there.set_up_without_arp(peer_index).map_err(configure("set the peer up"))?;
 
+        // The end that is set up last can send at once; the peer's socket can in any case.
         set_up_interface(&netlink, INTERFACE_INDEX)?;
         Ok((namespace, Device::new(DeviceKind::Packet, socket)))
     })

@@ -12,6 +12,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 pub(super) const IPV4_HEADER: usize = 20;
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
+const MAX_HEAD: usize = 96;
+/// How many ranges of bytes a segment can say have arrived early.
+pub(super) const SACK_BLOCKS: usize = 3;
 /// What an ICMP error quotes of the packet that caused it.
 pub(super) const QUOTE: usize = IPV4_HEADER + 8;
 
@@ -63,6 +66,8 @@ pub(super) struct Segment<'a> {
 pub(super) struct SynOptions {
     pub max_segment_size: Option<u16>,
     pub window_shift: Option<u8>,
+    /// "SACK permitted": missing bytes can be told apart (RFC 2018).
+    pub selective: bool,
 }
 
 /// Reads an IPv4 packet that carries TCP or UDP.
@@ -113,6 +118,7 @@ fn parse_options(mut bytes: &[u8]) -> SynOptions {
                 match (kind, value) {
                     (2, &[high, low]) => options.max_segment_size = Some(u16::from_be_bytes([high, low])),
                     (3, &[shift]) => options.window_shift = Some(shift.min(14)),
+                    (4, &[]) => options.selective = true,
                     _ => {}
                 }
                 bytes = &bytes[usize::from(size)..];
@@ -133,7 +139,7 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
 /// The headers of a packet to the container; the payload follows it on the wire.
 #[derive(Debug)]
 pub(super) struct Head {
-    bytes: [u8; 64],
+    bytes: [u8; MAX_HEAD],
     size: usize,
     /// Where in the transport header the kernel finishes the checksum; `None` when it is complete.
     pub checksum_at: Option<u16>,
@@ -152,7 +158,7 @@ impl Head {
 
     /// Begins with an IPv4 header for `size` bytes after it.
     fn ipv4(protocol: u8, from: Ipv4Addr, to: Ipv4Addr, size: usize) -> Head {
-        let mut head = Head { bytes: [0; 64], size: 0, checksum_at: None };
+        let mut head = Head { bytes: [0; MAX_HEAD], size: 0, checksum_at: None };
         let total = u16::try_from(IPV4_HEADER + size).unwrap_or(u16::MAX);
         head.push(&[0x45, 0]);
         head.push(&total.to_be_bytes());
@@ -183,21 +189,13 @@ pub(super) struct TcpHeader {
     pub flags: u8,
     pub window: u16,
     pub options: SynOptions,
+    /// Bytes that have arrived early: from, and up to but not including.
+    pub early: [Option<(u32, u32)>; SACK_BLOCKS],
 }
 
 /// Makes the headers of a segment with `payload_size` bytes.
 pub(super) fn tcp(endpoints: &Endpoints, header: &TcpHeader, payload_size: usize) -> Head {
-    let mut options = [1_u8; 8];
-    let mut options_size = 0;
-    if let Some(mss) = header.options.max_segment_size {
-        let [high, low] = mss.to_be_bytes();
-        options[..4].copy_from_slice(&[2, 4, high, low]);
-        options_size = 4;
-    }
-    if let Some(shift) = header.options.window_shift {
-        options[options_size + 1..options_size + 4].copy_from_slice(&[3, 3, shift]);
-        options_size += 4;
-    }
+    let (options, options_size) = tcp_options(header);
     let size = TCP_HEADER + options_size;
     let Endpoints { container, remote } = endpoints;
     let mut head = Head::ipv4(TCP, *remote.ip(), *container.ip(), size + payload_size);
@@ -211,6 +209,34 @@ pub(super) fn tcp(endpoints: &Endpoints, header: &TcpHeader, payload_size: usize
     head.push(&options[..options_size]);
     head.leave_checksum(TCP, 16, size + payload_size);
     head
+}
+
+/// Returns the options of a header and their size; unused bytes before their end are "no operation".
+fn tcp_options(header: &TcpHeader) -> ([u8; 40], usize) {
+    let mut options = [1; 40];
+    let mut size = 0;
+    let mut push = |option: &[u8]| {
+        options[size..size + option.len()].copy_from_slice(option);
+        size += option.len().next_multiple_of(4);
+    };
+    if let Some(mss) = header.options.max_segment_size {
+        let [high, low] = mss.to_be_bytes();
+        push(&[2, 4, high, low]);
+    }
+    if let Some(shift) = header.options.window_shift {
+        push(&[3, 3, shift]);
+    }
+    if header.options.selective {
+        push(&[4, 2]);
+    }
+    let blocks: Vec<u8> =
+        header.early.iter().flatten().flat_map(|&(from, to)| [from, to]).flat_map(u32::to_be_bytes).collect();
+    if let Ok(option_size) = u8::try_from(2 + blocks.len())
+        && option_size > 2
+    {
+        push(&[&[1, 1, 5, option_size], &blocks[..]].concat());
+    }
+    (options, size)
 }
 
 /// Makes the segment that refuses `segment` (RFC 9293, 3.10.7.1); `None` for one that must not be answered.
@@ -304,8 +330,9 @@ mod tests {
 
     #[test]
     fn a_segment_reads_as_it_was_written() {
-        let options = SynOptions { max_segment_size: Some(1460), window_shift: Some(7) };
-        let header = TcpHeader { sequence: 7, acknowledged: 9, flags: SYN | ACK, window: 512, options };
+        let options = SynOptions { max_segment_size: Some(1460), window_shift: Some(7), selective: true };
+        let early = [Some((20, 30)), Some((40, 50)), Some((60, 70))];
+        let header = TcpHeader { sequence: 7, acknowledged: 9, flags: SYN | ACK, window: 512, options, early };
         let mut packet = tcp(&ENDPOINTS, &header, 5).bytes().to_vec();
         packet.extend_from_slice(b"hello");
         let incoming = parse(&packet).unwrap();
@@ -340,7 +367,7 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_changed_byte_of_a_packet_is_read_or_refused_without_a_panic() {
-        let options = SynOptions { max_segment_size: Some(1460), window_shift: Some(7) };
+        let options = SynOptions { max_segment_size: Some(1460), window_shift: Some(7), selective: true };
         let header = TcpHeader { flags: SYN, options, ..TcpHeader::default() };
         for packet in [tcp(&ENDPOINTS, &header, 0).bytes().to_vec(), udp(&ENDPOINTS, 0).unwrap().bytes().to_vec()] {
             for size in 0..packet.len() {

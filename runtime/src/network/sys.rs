@@ -15,6 +15,7 @@ const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
 const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0;
 const TUN_F_CSUM: libc::c_ulong = 0x01;
 const PACKET_VNET_HDR: libc::c_int = 15;
+const PACKET_QDISC_BYPASS: libc::c_int = 20;
 
 /// Moves the calling thread, and no other, into a network namespace of its own.
 pub(super) fn unshare_network() -> io::Result<()> {
@@ -45,11 +46,9 @@ pub(super) fn open_packet_socket(index: u32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // No protocol yet: a socket that is not bound must not see the packets of other links.
     let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None::<Protocol>)?;
-    let on: libc::c_int = 1;
-    let on_size = libc::socklen_t::try_from(mem::size_of_val(&on)).map_err(io::Error::other)?;
-    let on_at = (&raw const on).cast::<c_void>();
-    // SAFETY: the option's value is the `c_int` `on`, which outlives the call; the descriptor is open.
-    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, PACKET_VNET_HDR, on_at, on_size) })?;
+    set_option(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, 1)?;
+    // The interface's queue is set up some time after the interface, and loses packets until then. It is of no use here.
+    set_option(&socket, libc::SOL_PACKET, PACKET_QDISC_BYPASS, 1)?;
 
     // SAFETY: `sockaddr_ll` is plain data, and all zeroes is one of its values.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
@@ -62,16 +61,18 @@ pub(super) fn open_packet_socket(index: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+fn set_option(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(mem::size_of_val(&value)).map_err(io::Error::other)?;
+    // SAFETY: the option's value is the `c_int` `value`, which outlives the call; the descriptor is open.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast::<c_void>(), size) })
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Lets one `send` of `socket` make several datagrams of `size` bytes.
 #[cfg(test)]
-pub(super) fn segment_datagrams(socket: BorrowedFd<'_>, size: u16) -> io::Result<()> {
-    let size = libc::c_int::from(size);
-    let option_size = libc::socklen_t::try_from(mem::size_of_val(&size)).map_err(io::Error::other)?;
-    let at = (&raw const size).cast::<c_void>();
-    // SAFETY: the option's value is the `c_int` `size`, which outlives the call; the descriptor is open.
-    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, at, option_size) })
+pub(super) fn segment_datagrams(socket: &OwnedFd, size: u16) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, size.into())
 }

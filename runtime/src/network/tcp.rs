@@ -8,7 +8,8 @@
 //! | event | what happens |
 //! |---|---|
 //! | segment in order | its bytes are handed out as far as the caller has room; one acknowledgement per `output` |
-//! | any other segment | acknowledged at once and dropped: the sender repeats from there |
+//! | segment after a gap | kept until the gap is filled, and told to the sender (packets of a veth can overtake each other) |
+//! | any other segment | acknowledged |
 //! | three equal acknowledgements | the first unacknowledged segment is sent again (the link loses packets only when a queue overflows) |
 //! | acknowledgement missing | everything unacknowledged is sent again |
 //! | window closed | it is probed, for the update may have been lost |
@@ -23,7 +24,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::address;
-use super::packet::{ACK, FIN, PSH, RST, SYN, Segment, SynOptions, TcpHeader};
+use super::packet::{ACK, FIN, PSH, RST, SACK_BLOCKS, SYN, Segment, SynOptions, TcpHeader};
 
 /// Bytes kept for one connection in each direction, at most.
 pub(super) const BUFFER: usize = 256 * 1024;
@@ -37,6 +38,8 @@ const LAST_TIMEOUT: Duration = Duration::from_secs(5);
 /// About a minute without a sign of life. The container's kernel answers even where its processes are stopped.
 const MAX_UNANSWERED: u32 = 15;
 const MAX_DUPLICATES: u8 = 3;
+/// How many segments are kept after a gap, at most.
+const MAX_EARLY: usize = 64;
 
 /// A connection that the container began, from its SYN on.
 #[derive(Debug)]
@@ -61,6 +64,12 @@ pub(super) struct Connection {
     /// The next sequence number from the container.
     expected: u32,
     peer_has_ended: bool,
+    /// Where the container's FIN is, once it has arrived.
+    end: Option<u32>,
+    /// Segments after a gap, in order: sequence number and bytes.
+    early: VecDeque<(u32, Vec<u8>)>,
+    /// Whether the container understands which segments are kept.
+    is_selective: bool,
     /// One after the highest sequence number the container was told that it may send.
     promised: u32,
 
@@ -95,7 +104,7 @@ enum Due {
 /// What a segment brought.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Received<'a> {
-    /// Bytes that are acknowledged from now on; often none.
+    /// Bytes that are acknowledged from now on; often none. [`Connection::next_early`] may have more.
     Bytes(&'a [u8]),
     /// The container gave the connection up.
     Reset,
@@ -124,6 +133,9 @@ impl Connection {
             repeated_until: None,
             expected,
             peer_has_ended: false,
+            end: None,
+            early: VecDeque::new(),
+            is_selective: syn.options.selective,
             promised: expected,
             due: Due::SynAck,
             must_repeat: false,
@@ -256,19 +268,79 @@ impl Connection {
             return &[];
         }
         self.owe(Due::Acknowledgement);
-        // How much of the payload is known already; a gap before it (negative) means that a segment was lost.
-        let known = usize::try_from(distance(segment.sequence, self.expected)).unwrap_or(usize::MAX);
-        let Some(fresh) = segment.payload.get(known..) else { return &[] };
         if self.peer_has_ended {
             return &[];
         }
+        if segment.flags & FIN != 0 {
+            self.end = Some(segment.sequence.wrapping_add(in_sequence(segment.payload.len())));
+        }
+        // How much of the payload is known already; negative when something is missing before it.
+        let Ok(known) = usize::try_from(distance(segment.sequence, self.expected)) else {
+            self.keep_early(segment, room);
+            return &[];
+        };
+        let fresh = segment.payload.get(known..).unwrap_or_default();
         let taken = &fresh[..fresh.len().min(room)];
-        self.expected = self.expected.wrapping_add(in_sequence(taken.len()));
-        if segment.flags & FIN != 0 && taken.len() == fresh.len() {
+        self.accept(taken.len());
+        taken
+    }
+
+    /// Returns bytes that came early and are now in order; to be called after each segment until there are none.
+    pub(super) fn next_early(&mut self) -> Option<Vec<u8>> {
+        while let Some((sequence, _)) = self.early.front() {
+            let known = usize::try_from(distance(*sequence, self.expected)).ok()?;
+            let (_, mut bytes) = self.early.pop_front()?;
+            if known < bytes.len() {
+                bytes.drain(..known);
+                self.accept(bytes.len());
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    fn accept(&mut self, size: usize) {
+        self.expected = self.expected.wrapping_add(in_sequence(size));
+        if self.end == Some(self.expected) {
             self.expected = self.expected.wrapping_add(1);
             self.peer_has_ended = true;
+            self.early.clear();
         }
-        taken
+    }
+
+    fn keep_early(&mut self, segment: &Segment<'_>, room: usize) {
+        let offset = distance(self.expected, segment.sequence);
+        let size = segment.payload.len();
+        let kept: usize = self.early.iter().map(|(_, bytes)| bytes.len()).sum();
+        let is_inside = usize::try_from(offset).is_ok_and(|offset| offset + size <= room);
+        if size == 0 || !is_inside || kept + size > room || self.early.len() >= MAX_EARLY {
+            return;
+        }
+        let place = self.early.partition_point(|(sequence, _)| distance(self.expected, *sequence) < offset);
+        self.early.insert(place, (segment.sequence, segment.payload.to_vec()));
+    }
+
+    /// Returns the first ranges of bytes that came early.
+    fn early_blocks(&self) -> [Option<(u32, u32)>; SACK_BLOCKS] {
+        let mut blocks = [None; SACK_BLOCKS];
+        let mut last = 0;
+        for (from, bytes) in &self.early {
+            let to = from.wrapping_add(in_sequence(bytes.len()));
+            match &mut blocks[last] {
+                Some((_, end)) if distance(*end, *from) <= 0 => {
+                    if distance(*end, to) > 0 {
+                        *end = to;
+                    }
+                }
+                Some(_) if last + 1 == SACK_BLOCKS => break,
+                Some(_) => {
+                    last += 1;
+                    blocks[last] = Some((*from, to));
+                }
+                block => *block = Some((*from, to)),
+            }
+        }
+        blocks
     }
 
     /// Acts on a timer that has run out; returns false when the container has not answered for too long.
@@ -291,7 +363,7 @@ impl Connection {
         self.unanswered <= MAX_UNANSWERED
     }
 
-    /// Sends what can be sent now; `room` bytes from the container could be taken.
+    /// Sends what can be sent now; `room` bytes from the container could be taken. To be called after anything else was.
     pub(super) fn output(&mut self, room: usize, now: Instant, emit: &mut Emit<'_>) {
         let mut output = Output { room, emit };
         if self.is_established {
@@ -352,11 +424,16 @@ impl Connection {
         let options = SynOptions {
             max_segment_size: is_syn.then_some(MAX_SEGMENT_SIZE),
             window_shift: self.peer_shift.filter(|_| is_syn).map(|_| WINDOW_SHIFT),
+            selective: is_syn && self.is_selective,
         };
-        let header = TcpHeader { sequence, acknowledged: self.expected, flags, window, options };
+        // Not beside bytes: both together could exceed the link's packets.
+        let early = if self.is_selective && size == 0 { self.early_blocks() } else { Default::default() };
+        let header = TcpHeader { sequence, acknowledged: self.expected, flags, window, options, early };
         (output.emit)(&header, self.piece(sequence, size));
         self.promised = self.expected.wrapping_add(u32::from(window) << shift);
-        self.due = Due::Nothing;
+        if size == 0 || self.early.is_empty() {
+            self.due = Due::Nothing;
+        }
     }
 
     fn piece(&self, sequence: u32, size: usize) -> [&[u8]; 2] {
@@ -420,3 +497,6 @@ fn distance(from: u32, to: u32) -> i32 {
 fn in_sequence(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

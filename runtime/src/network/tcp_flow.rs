@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 
+use super::budget::Permit;
 use super::link::{Outcome, Wire};
 use super::packet::{self, Endpoints, Head, Incoming, QUOTE, Segment, Unreachable};
 use super::poller::{Interest, Token};
@@ -31,6 +32,7 @@ pub(super) struct TcpFlow {
     token: Token,
     endpoints: Endpoints,
     socket: OwnedFd,
+    _permit: Permit,
     connection: Connection,
     /// Until the socket is connected.
     connecting: Option<Box<Connecting>>,
@@ -80,6 +82,10 @@ impl TcpFlow {
         wire: &Wire<'_>,
     ) -> Option<TcpFlow> {
         let refusal = packet::refuse(&incoming.endpoints, syn)?;
+        let Some(permit) = wire.budget.take() else {
+            wire.device.send(&refusal, [&[], &[]]);
+            return None;
+        };
         let socket = match connect_to_one(&mut targets, token, wire) {
             Ok(socket) => socket,
             Err(errno) => {
@@ -91,6 +97,7 @@ impl TcpFlow {
             token,
             endpoints: incoming.endpoints,
             socket,
+            _permit: permit,
             connection: Connection::new(syn, initial_sequence()),
             connecting: Some(Box::new(Connecting { quote: incoming.quote, refusal, others: targets })),
             to_host: VecDeque::new(),
@@ -118,6 +125,9 @@ impl TcpFlow {
         match self.connection.on_segment(segment, self.room()) {
             Received::Bytes(bytes) => {
                 self.send_to_host(bytes);
+                while let Some(bytes) = self.connection.next_early() {
+                    self.send_to_host(&bytes);
+                }
                 Outcome::Keep
             }
             Received::Reset => {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
 
+use super::budget::Permit;
 use super::link::{Outcome, Wire};
 use super::packet::{self, Endpoints, Unreachable};
 use super::poller::{Interest, Token};
@@ -25,6 +26,7 @@ const BATCH: usize = 64;
 pub(super) struct UdpFlow {
     endpoints: Endpoints,
     socket: OwnedFd,
+    _permit: Permit,
     last_used: Instant,
 }
 
@@ -36,9 +38,10 @@ impl UdpFlow {
         target: SocketAddr,
         wire: &Wire<'_>,
     ) -> Result<UdpFlow, Errno> {
+        let permit = wire.budget.take().ok_or(Errno::MFILE)?;
         let socket = connect(target)?;
         wire.poller.add(&socket, token, Interest::Readable).map_err(|_| Errno::NOMEM)?;
-        Ok(UdpFlow { endpoints, socket, last_used: wire.now })
+        Ok(UdpFlow { endpoints, socket, _permit: permit, last_used: wire.now })
     }
 
     pub(super) fn endpoints(&self) -> &Endpoints {
@@ -52,14 +55,10 @@ impl UdpFlow {
     /// Sends a datagram of the container.
     pub(super) fn on_datagram(&mut self, payload: &[u8], wire: &Wire<'_>) {
         self.last_used = wire.now;
-        match net::send(&self.socket, payload, SendFlags::DONTWAIT) {
-            // The socket told of an earlier datagram's fate, and has not sent this one.
-            Err(Errno::CONNREFUSED) => {
-                self.tell_unreachable(wire);
-                let _ = net::send(&self.socket, payload, SendFlags::DONTWAIT);
-            }
-            // Datagrams may be lost.
-            Ok(_) | Err(_) => {}
+        // A refusal tells of an earlier datagram's fate, and this one was not sent. Otherwise datagrams may be lost.
+        if let Err(Errno::CONNREFUSED) = net::send(&self.socket, payload, SendFlags::DONTWAIT) {
+            self.tell_unreachable(wire);
+            let _ = net::send(&self.socket, payload, SendFlags::DONTWAIT);
         }
     }
 

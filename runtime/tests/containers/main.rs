@@ -5,7 +5,7 @@
 //!
 //! Needs root, or a user with subordinate ids, and `/bin/busybox` (package busybox-static).
 
-#![expect(clippy::unwrap_used, reason = "this is a test program, though not built as one")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "this is a test program, though not built as one")]
 
 mod image;
 mod isolation;
