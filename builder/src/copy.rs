@@ -479,7 +479,10 @@ mod tests {
         };
         assert_eq!(fails(&["x=old"], &["d"], "/x"), "`/x` is not a directory in the image");
         assert_eq!(fails(&["x", "x/e=old"], &["d"], "/x"), "`/x/e` is not a directory in the image");
-        assert_eq!(fails(&["x", "x/x"], &["d"], "/x"), "`/x/x` is a directory in the image, and a file cannot replace it");
+        assert_eq!(
+            fails(&["x", "x/x"], &["d"], "/x"),
+            "`/x/x` is a directory in the image, and a file cannot replace it"
+        );
         assert_eq!(fails(&[], &["a", "b"], "/x"), "`/x` must end in `/` to take several files");
     }
 

@@ -1,6 +1,7 @@
 //! tree → tar → tree → tar: the frozen format, and that nothing is lost on the way.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use layer_store::{LayerRecord, Lower, SealError, Skeleton, TreeTarError};
 use oci::{BlobSource, Digest};
 use proptest::prelude::*;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
 use crate::place::{Detail, Place, in_mount_namespace, list};
 use crate::tar::{directory, file, tar};
@@ -44,9 +45,12 @@ fn try_apply(root: &Path, change: &Make) -> std::io::Result<()> {
     match change {
         Make::File { name, size, mode, hole } => {
             let content: Vec<u8> = (0..*size).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect();
-            std::fs::write(at(root, name), content)?;
+            // what stands there may be a link, or a fifo that nobody reads
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let mut file = std::fs::File::from(rustix::fs::open(at(root, name), flags, Mode::RUSR)?);
+            file.write_all(&content)?;
             if *hole {
-                std::fs::File::options().write(true).open(at(root, name))?.set_len(*size as u64 + 100_000)?;
+                file.set_len(*size as u64 + 100_000)?;
             }
             rustix::fs::chmod(at(root, name), Mode::from_raw_mode(*mode))?;
         }
