@@ -2,10 +2,10 @@
 
 use std::error::Error;
 
-use builder::{BuildError, ResolveProblem, SelectError};
+use builder::{BuildError, ResolveProblem, SelectError, StepError};
 use layer_store::{FindError, OpenError, RemoveError};
 use registry_client::{At, LoginError, RequestError};
-use runtime::{CommandProblem, EnterError, Obstacle, RunError};
+use runtime::{CommandProblem, EnterError, ExitStatus, Obstacle, RunError};
 use rustix::io::Errno;
 
 use super::{BuildFailure, find};
@@ -24,7 +24,7 @@ fn full_disk(error: &(dyn Error + 'static)) -> Option<String> {
     let is_full = |code| code == Some(Errno::NOSPC.raw_os_error()) || code == Some(Errno::DQUOT.raw_os_error());
     let code = find::<std::io::Error>(error).and_then(std::io::Error::raw_os_error);
     let code = code.or_else(|| find::<Errno>(error).map(|errno| errno.raw_os_error()));
-    let advice = "the disk is full: `wharf image prune -a` removes unused images, `--root DIR` uses another disk";
+    let advice = "the disk is full: `wharf image prune -a` and `wharf builder prune` free what is unused, `--root DIR` uses another disk";
     is_full(code).then(|| advice.to_owned())
 }
 
@@ -40,7 +40,28 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
             ResolveProblem::OtherPlatform { .. } => Some("leave the platform out".to_owned()),
             _ => None,
         },
+        BuildError::Solve(error) => match &error.source {
+            StepError::Exit { status, .. } => Some(of_exit(*status, error.line)),
+            _ => None,
+        },
         _ => None,
+    }
+}
+
+/// What the exit codes that shells give by themselves mean, and how to go on after all others.
+fn of_exit(status: ExitStatus, line: Option<usize>) -> String {
+    match status {
+        ExitStatus::Code(127) => {
+            "127 says that a command is not in the image: check its name, or install it in a step before".to_owned()
+        }
+        ExitStatus::Code(126) => "126 says that a command cannot be run: check its mode and its first line".to_owned(),
+        ExitStatus::Code(137) | ExitStatus::Signal(9) => {
+            "it was killed from outside, as a machine without free memory does: try it with less at a time".to_owned()
+        }
+        _ => {
+            let place = line.map_or_else(|| "the Dockerfile".to_owned(), |line| format!("line {line}"));
+            format!("the steps before it are kept: correct {place} and run the same command again")
+        }
     }
 }
 
