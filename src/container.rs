@@ -62,9 +62,11 @@ impl Overrides {
     }
 
     /// Returns the environment: the image's, then the command line's, then what every container has.
+    ///
+    /// An entry of the image without `=` sets nothing and is left out.
     pub(crate) fn env(&self, config: &ContainerConfig, hostname: &str, home: &str) -> Vec<String> {
         let mut env: Vec<String> = Vec::new();
-        for entry in config.env.iter().chain(&self.env) {
+        for entry in config.env.iter().filter(|entry| entry.contains('=')).chain(&self.env) {
             set(&mut env, entry.clone());
         }
         let mut defaults = vec![PATH.to_owned(), format!("HOSTNAME={hostname}"), format!("HOME={home}")];
@@ -146,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_command_line_wins_over_the_image_and_both_over_defaults() {
-        let config = ContainerConfig { env: words("A=1 PATH=/x B=2"), ..ContainerConfig::default() };
+        let config = ContainerConfig { env: words("A=1 PATH=/x NOTHING B=2"), ..ContainerConfig::default() };
         let overrides = Overrides { env: words("A=3 HOME=/h"), terminal: Terminal::Present, ..Overrides::default() };
         let expected = words("A=3 PATH=/x B=2 HOME=/h HOSTNAME=box TERM=xterm");
         assert_eq!(overrides.env(&config, "box", "/root"), expected);
