@@ -71,6 +71,9 @@ pub fn select(tree: &FileTree, patterns: &[String]) -> Result<Selection, SelectE
             let mut children = Vec::new();
             if entry.kind() == FileType::Directory {
                 walk(tree, &entry.path, Path::new(""), &mut children)?;
+                if children.is_empty() && tree.is_ignored(&entry) {
+                    return Err(absent(tree, pattern, &entry.path));
+                }
             }
             sources.push(Selected { name, entry, children });
         }
@@ -264,6 +267,7 @@ mod tests {
         assert_eq!(check("**/*.log", &["d"]).unwrap(), ["d:e,e/y,x"]);
         assert_eq!(check("d\n!d/e/y", &["d"]).unwrap(), ["d:e,e/y"]);
         assert_eq!(check("b.txt", &["*.txt"]).unwrap(), ["a.txt:", "arr[0].txt:"]);
+        assert!(matches!(check("d\n!a.txt", &["d"]), Err(SelectError::Ignored { line: 1, .. })));
         let error = check("x\nd", &["d/x"]).unwrap_err();
         assert_eq!(error.to_string(), "`d/x` is left out by line 2 of the ignore file (`d`)");
     }
