@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 started=$SECONDS
 PATH=$PATH:/usr/sbin:/sbin
 
-readonly SUITE=bookworm DEMO_USER=wharfdemo DEMO_USER_IS='temporary user of the demo of wharf'
+readonly SUITE=bookworm DEMO_USER=wharfdemo$$ DEMO_USER_IS='temporary user of the demo of wharf'
 work=$PWD/demo-work/run.$$
 export work
 base=$PWD/demo-work/debian-$SUITE-$(uname -m).tar
@@ -24,7 +24,7 @@ end() {
     local code=$?
     trap - EXIT INT TERM
     stop_registries
-    remove_user
+    remove_users
     # A store can hold what only root inside of its user namespace may remove.
     rm -rf "$work" 2>/dev/null || unshare --map-root-user --map-auto rm -rf "$work" || true
     printf '\nmake demo took %d s\n' $((SECONDS - started))
@@ -99,7 +99,6 @@ steps_as_caller() {
 # The same again without root, from copies that everybody can read.
 steps_as_user() {
     step "All of it again as an unprivileged user"
-    remove_user
     run useradd --create-home --comment "$DEMO_USER_IS" "$DEMO_USER"
     grep -q "^$DEMO_USER:" /etc/subuid || run usermod --add-subuids 300000-365535 --add-subgids 300000-365535 "$DEMO_USER"
     local home
@@ -116,15 +115,15 @@ steps_as_user() {
             "$home/demo/steps.sh"
     )
     local left
-    left=$(ps_of_user)
+    left=$(ps_of_user "$DEMO_USER")
     [ -z "$left" ] || fail "processes of $DEMO_USER are left: $left"
 }
 
-# Lists processes of the demo's user, by its own and its subordinate user IDs.
+# Lists processes of a user, by its own and its subordinate user IDs.
 ps_of_user() {
     local process uid own first count
-    own=$(id -u "$DEMO_USER" 2>/dev/null) || return 0
-    IFS=: read -r _ first count < <(grep "^$DEMO_USER:" /etc/subuid)
+    own=$(id -u "$1" 2>/dev/null) || return 0
+    IFS=: read -r _ first count < <(grep "^$1:" /etc/subuid)
     for process in /proc/[0-9]*; do
         uid=$(stat -c %u "$process" 2>/dev/null) || continue
         if [ "$uid" = "$own" ] || { [ "$uid" -ge "${first:-0}" ] && [ "$uid" -lt $((${first:-0} + ${count:-0})) ]; }; then
@@ -133,15 +132,18 @@ ps_of_user() {
     done
 }
 
-# Removes the demo's user and its home; one that this script did not make stays.
-remove_user() {
+# Removes this demo's user with its home, and those of demos that were killed.
+remove_users() {
     [ "$(id -u)" = 0 ] || return 0
-    [ "$(getent passwd "$DEMO_USER" | cut -d: -f5)" = "$DEMO_USER_IS" ] || return 0
-    local left
-    left=$(ps_of_user)
-    # shellcheck disable=SC2086 # a list of numbers
-    [ -z "$left" ] || kill -KILL $left 2>/dev/null || true
-    userdel --remove "$DEMO_USER" 2>/dev/null || true
+    local name comment left
+    while IFS=: read -r name _ _ _ comment _; do
+        [ "$comment" = "$DEMO_USER_IS" ] || continue
+        [ "$name" = "$DEMO_USER" ] || [ ! -d "/proc/${name#wharfdemo}" ] || continue
+        left=$(ps_of_user "$name")
+        # shellcheck disable=SC2086 # a list of numbers
+        [ -z "$left" ] || kill -KILL $left 2>/dev/null || true
+        userdel --remove "$name" 2>/dev/null || true
+    done </etc/passwd
 }
 
 main() {
@@ -151,6 +153,7 @@ main() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     mkdir -m 0755 "$work"
+    remove_users
     build_binary
     make_base_tar
     start_registries

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use builder::{BuildError, ResolveProblem, SelectError, StepError};
+use builder::{BuildError, PlanProblem, ResolveProblem, SelectError, StepError};
 use layer_store::{FindError, OpenError, RemoveError};
 use registry_client::{At, LoginError, RequestError};
 use runtime::{CommandProblem, EnterError, ExitStatus, Obstacle, RunError};
@@ -38,6 +38,12 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
                 Some(format!("the stages are {}", shown(&stages.join(", "))))
             }
             ResolveProblem::OtherPlatform { .. } => Some("leave the platform out".to_owned()),
+            _ => None,
+        },
+        BuildError::Plan(error) => match &error.error {
+            PlanProblem::NotBuilt { .. } => {
+                Some("without it the Dockerfile can be built; README.md lists what is not built yet".to_owned())
+            }
             _ => None,
         },
         BuildError::Solve(error) => match &error.source {
