@@ -1,5 +1,7 @@
 //! What wharf pushed, read by programs of others: skopeo copies it, umoci unpacks it, and the files are the same.
 
+#![cfg(test)]
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
