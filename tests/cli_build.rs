@@ -117,6 +117,39 @@ hint: remove line 2 of the ignore file, or add `!hello.txt` after it
 }
 
 #[test]
+fn a_step_that_cannot_begin_says_what_to_do() {
+    let hint = |dockerfile: &str| {
+        let env = env();
+        env.file("Dockerfile", dockerfile);
+        env.file(".wh.x", "");
+        let error = env.wharf(&["build", "--progress", "quiet", "."]).exits_with(1).stderr;
+        error.lines().last().map(str::to_owned)
+    };
+    let cases = [
+        ("COPY .wh.x /", "hint: leave the file out with a line in .dockerignore, or give it another name"),
+        (
+            "COPY --chown=ghost .wh.x /x",
+            "hint: users are those of the image's /etc/passwd: add one in a step before, or use a number",
+        ),
+        (
+            "USER ghost\nRUN true",
+            "hint: users are those of the image's /etc/passwd: add one in a step before, or use a number",
+        ),
+        (
+            "RUN [\"true\"]",
+            "hint: the command is looked up inside the image: check its name, or install it in a step before",
+        ),
+        (
+            "RUN --mount=type=cache,target=/x true",
+            "hint: without it the Dockerfile can be built; README.md lists what is not built yet",
+        ),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(hint(&format!("FROM scratch\n{line}\n")).as_deref(), Some(expected), "{line}");
+    }
+}
+
+#[test]
 fn an_unknown_target_comes_with_those_that_exist() {
     let env = env();
     env.file("Dockerfile", "FROM scratch AS one\nFROM scratch AS two\n");

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-use builder::{BuildError, PlanProblem, ResolveProblem, SelectError, StepError};
-use layer_store::{FindError, OpenError, RemoveError};
+use builder::{BuildError, PlanProblem, ResolveProblem, SandboxError, SelectError, StepError};
+use layer_store::{FindError, OpenError, RemoveError, SealError, TreeTarError};
 use registry_client::{At, LoginError, RequestError};
 use runtime::{CommandProblem, EnterError, ExitStatus, Obstacle, RunError};
 use rustix::io::Errno;
@@ -48,6 +48,13 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
         },
         BuildError::Solve(error) => match &error.source {
             StepError::Exit { status, .. } => Some(of_exit(*status, error.line)),
+            StepError::Sandbox { source: SandboxError::Run(error), .. } => of_run(error),
+            StepError::Owner { .. } | StepError::Sandbox { source: SandboxError::User { .. }, .. } => {
+                Some("users are those of the image's /etc/passwd: add one in a step before, or use a number".to_owned())
+            }
+            StepError::Seal { source: SealError::Tree(TreeTarError::ReservedName { .. }) } => {
+                Some("leave the file out with a line in .dockerignore, or give it another name".to_owned())
+            }
             _ => None,
         },
         _ => None,
@@ -172,6 +179,15 @@ fn of_runtime(error: &(dyn Error + 'static)) -> Option<String> {
     match find::<RunError>(error)? {
         RunError::Command { problem: CommandProblem::NotFound, .. } => {
             Some("the command is looked up inside the image; options of `wharf run` stand before the image".to_owned())
+        }
+        error => of_run(error),
+    }
+}
+
+fn of_run(error: &RunError) -> Option<String> {
+    match error {
+        RunError::Command { problem: CommandProblem::NotFound, .. } => {
+            Some("the command is looked up inside the image: check its name, or install it in a step before".to_owned())
         }
         RunError::UnmappedUser { .. } | RunError::UnmappedGroup { .. } => {
             Some("subordinate ids are missing: add your user to /etc/subuid and /etc/subgid".to_owned())
