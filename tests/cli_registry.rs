@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use test_support::{Auth, Registry, TestEnv};
+use test_support::{Auth, Registry, TestEnv, images};
 
 fn env() -> TestEnv {
     TestEnv::new(env!("CARGO_BIN_EXE_wharf"))
@@ -134,4 +134,26 @@ fn errors_name_the_image_the_cause_and_one_hint() {
     );
     let unknown = env.wharf(&["push", "nope"]).exits_with(1).stderr;
     assert!(unknown.contains("no image is called `nope:latest`"), "{unknown}");
+}
+
+#[test]
+fn an_image_of_several_owners_needs_subordinate_ids() {
+    let registry = Registry::start(Auth::None);
+    let owned = {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(0);
+        header.set_uid(33);
+        tar.append_data(&mut header, "f", &b""[..]).expect("a vector takes everything");
+        tar.into_inner().expect("a vector takes everything")
+    };
+    images::push_base(&registry, "demo/owned:1", &[owned]);
+    let program = env!("CARGO_BIN_EXE_wharf");
+    let env = TestEnv::as_user(program, "nobody").expect("the tests run as root, and there is a user `nobody`");
+    let name = format!("{}/demo/owned:1", registry.address());
+    let refused = env.wharf(&["pull", &name]).exits_with(1).stderr;
+    assert!(refused.contains("cannot give `f` the owner 33:0"), "{refused}");
+    assert!(refused.ends_with(
+        "hint: you have too few ids: install the package `uidmap` and add your user to /etc/subuid and /etc/subgid\n"
+    ), "{refused}");
 }

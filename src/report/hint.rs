@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use builder::{BuildError, PlanProblem, ResolveProblem, SandboxError, SelectError, StepError};
-use layer_store::{FindError, OpenError, RemoveError, SealError, TreeTarError};
+use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TreeTarError};
 use registry_client::{At, LoginError, RequestError};
 use runtime::{CommandProblem, EnterError, ExitStatus, Obstacle, RunError};
 use rustix::io::Errno;
@@ -170,6 +170,12 @@ fn registry_of(host: &str) -> &str {
 fn of_runtime(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(EnterError::UserNamespace { obstacle, .. } | EnterError::Private { obstacle, .. }) = find(error) {
         return Some(of_obstacle(*obstacle).to_owned());
+    }
+    if let Some(ApplyError::Owner { .. }) = find(error) {
+        return Some(
+            "you have too few ids: install the package `uidmap` and add your user to /etc/subuid and /etc/subgid"
+                .to_owned(),
+        );
     }
     if let Some(EnterError::Helper { .. }) = find(error) {
         return Some(
