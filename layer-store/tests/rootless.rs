@@ -11,26 +11,31 @@ use std::sync::Arc;
 
 use layer_store::{ApplyError, Lower, Skeleton, Store};
 use oci::{DiffId, MediaType};
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 use test_support::harness::Test;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let tests: [Test<tempfile::TempDir>; 5] = [
-        ("whiteouts_and_opaque_directories_work", |_| in_a_store(whiteouts_and_opaque_directories_work)),
-        ("a_step_becomes_a_layer_that_gives_its_diff_id_again", |_| in_a_store(a_step_becomes_a_layer)),
-        ("devices_are_skipped_and_counted", |_| in_a_store(devices_are_skipped_and_counted)),
-        ("an_owner_that_is_not_mapped_is_named", |_| in_a_store(an_owner_that_is_not_mapped_is_named)),
-        ("what_cannot_be_removed_yet_keeps_nobody_out", what_cannot_be_removed_yet_keeps_nobody_out),
+    let tests: [Test<()>; 5] = [
+        ("whiteouts_and_opaque_directories_work", |()| in_a_store(whiteouts_and_opaque_directories_work)),
+        ("a_step_becomes_a_layer_that_gives_its_diff_id_again", |()| in_a_store(a_step_becomes_a_layer)),
+        ("devices_are_skipped_and_counted", |()| in_a_store(devices_are_skipped_and_counted)),
+        ("an_owner_that_is_not_mapped_is_named", |()| in_a_store(an_owner_that_is_not_mapped_is_named)),
+        ("what_cannot_be_removed_yet_keeps_nobody_out", |()| what_cannot_be_removed_yet_keeps_nobody_out()),
     ];
     test_support::harness::run(&words, &tests, enter)
 }
 
-/// Enters the namespace; returns a store with unfinished work of an owner that is not mapped there.
-fn enter() -> tempfile::TempDir {
-    let foreign = tempfile::tempdir().unwrap();
-    let dead = foreign.path().join("tmp/dead/d");
+/// A store with unfinished work of an owner that is not mapped in the namespace: a file system of its own, which goes with it.
+const FOREIGN: &str = "/mnt";
+
+fn enter() {
+    #[expect(deprecated, reason = "the program has one thread and no open files that matter")]
+    rustix::thread::unshare(UnshareFlags::NEWNS).unwrap();
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+    mount("tmpfs", FOREIGN, "tmpfs", MountFlags::empty(), None).unwrap();
+    let dead = Path::new(FOREIGN).join("tmp/dead/d");
     std::fs::create_dir_all(&dead).unwrap();
     std::fs::write(dead.join("f"), "").unwrap();
     std::os::unix::fs::chown(&dead, Some(12345), Some(12345)).unwrap();
@@ -42,7 +47,6 @@ fn enter() -> tempfile::TempDir {
     std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).unwrap();
     std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).unwrap();
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-    foreign
 }
 
 fn in_a_store(test: fn(&Store)) {
@@ -51,10 +55,10 @@ fn in_a_store(test: fn(&Store)) {
 }
 
 /// As for a user outside of the namespace in which a step made files of other owners.
-fn what_cannot_be_removed_yet_keeps_nobody_out(foreign: &tempfile::TempDir) {
-    let opened = Store::open(foreign.path());
+fn what_cannot_be_removed_yet_keeps_nobody_out() {
+    let opened = Store::open(Path::new(FOREIGN));
     assert!(opened.is_ok(), "{opened:?}");
-    assert!(foreign.path().join("tmp/dead/d/f").exists(), "it could be removed: this tests nothing");
+    assert!(Path::new(FOREIGN).join("tmp/dead/d/f").exists(), "it could be removed: this tests nothing");
 }
 
 type Entry<'a> = (&'a str, tar::EntryType, u64, &'a str);

@@ -142,5 +142,7 @@ fn a_full_disk_is_named_and_leaves_nothing() {
         assert_eq!(tmp.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
         // and what was there still works
         assert!(store.has_layer(&oci::DiffId(kept.digest)).unwrap());
+        drop(store);
+        rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
     });
 }
