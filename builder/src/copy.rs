@@ -23,7 +23,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFla
 use crate::content_digest::{ContentDigest, ContentHasher, Facts, ReadError, facts, named_entries};
 use crate::file_tree::{FileEntry, FileTree};
 use crate::graph::InlineFile;
-use crate::rootfs::{Owner, Place, Rootfs, WriteError, chown_at, kind_at};
+use crate::rootfs::{Owner, Rootfs, WriteError, chown_at, kind_at};
 use crate::select::{Selected, Selection};
 
 /// How files are changed on their way.
@@ -76,7 +76,7 @@ pub(crate) fn copy(
         if source.entry.kind() == FileType::Directory {
             copy.directory(source)?;
         } else {
-            copy.single(source, selection.needs_directory || names_directory)?;
+            copy.single(source, !selection.needs_directory)?;
         }
     }
     copy.finish()
@@ -89,31 +89,48 @@ pub(crate) fn write_inline(
     options: &CopyOptions,
     is_single: bool,
 ) -> Result<(), CopyError> {
-    let (destination, owner) = (Path::new(&options.destination), options.owner.unwrap_or((0, 0)));
-    let place = if is_single && !options.destination.ends_with('/') {
-        rootfs.place(destination, owner)?
-    } else {
-        Place::directory(rootfs.make_directory(destination, owner)?.fd)
-    };
-    let full = destination.join(&file.name);
+    let (parent, name) = options.target(rootfs, Path::new(&file.name), is_single)?;
+    let full = Path::new(&options.destination).join(&file.name);
     let at = || WriteError::at(&full);
-    let (parent, name) = match place.kind {
-        Some(FileType::Directory) => {
-            (open_directory(&place.parent, &place.name).map_err(at())?, file.name.clone().into())
-        }
-        Some(_) => {
-            rustix::fs::unlinkat(&place.parent, &place.name, AtFlags::empty()).map_err(at())?;
-            (place.parent, place.name)
-        }
-        None => (place.parent, place.name),
-    };
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    make_room(&parent, &name, &full)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o600)).map_err(at())?;
     let write = |source| WriteError::Write { path: full.clone(), source };
     File::from(fd).write_all(file.content.as_bytes()).map_err(write)?;
-    chown_at(&parent, &name, owner).map_err(at())?;
+    chown_at(&parent, &name, options.parent_owner()).map_err(at())?;
     let mode = Mode::from_raw_mode(options.mode.unwrap_or(0o644) & 0o7777);
     Ok(rustix::fs::chmodat(&parent, &name, mode, AtFlags::empty()).map_err(at())?)
+}
+
+impl CopyOptions {
+    /// Returns the owner of directories that have to be made.
+    fn parent_owner(&self) -> Owner {
+        self.owner.unwrap_or((0, 0))
+    }
+
+    /// Returns where one file goes: under the destination's own name if it is `single`, unless that is or must be a directory.
+    fn target(&self, rootfs: &Rootfs, file: &Path, is_single: bool) -> Result<(OwnedFd, OsString), WriteError> {
+        let destination = Path::new(&self.destination);
+        let below = || file.to_owned().into_os_string();
+        if !is_single || self.destination.ends_with('/') {
+            return Ok((rootfs.make_directory(destination, self.parent_owner())?.fd, below()));
+        }
+        let place = rootfs.place(destination, self.parent_owner())?;
+        if place.kind != Some(FileType::Directory) {
+            return Ok((place.parent, place.name));
+        }
+        let directory = open_directory(&place.parent, &place.name).map_err(WriteError::at(destination))?;
+        Ok((directory, below()))
+    }
+}
+
+/// Removes what stands where a file goes; a directory stays and is an error.
+fn make_room(parent: &OwnedFd, name: &OsStr, full: &Path) -> Result<(), WriteError> {
+    match kind_at(parent, name).map_err(WriteError::at(full))? {
+        Some(FileType::Directory) => Err(WriteError::IsADirectory { path: full.to_owned() }),
+        Some(_) => rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(WriteError::at(full)),
+        None => Ok(()),
+    }
 }
 
 struct Copy<'a> {
@@ -130,38 +147,23 @@ struct Copy<'a> {
 type Level = (PathBuf, OwnedFd);
 
 impl Copy<'_> {
-    fn parent_owner(&self) -> Owner {
-        self.options.owner.unwrap_or((0, 0))
-    }
-
     fn destination(&self) -> &Path {
         Path::new(&self.options.destination)
     }
 
     fn is_directory(&self) -> Result<bool, WriteError> {
-        let place = self.rootfs.place(self.destination(), self.parent_owner())?;
+        let place = self.rootfs.place(self.destination(), self.options.parent_owner())?;
         Ok(place.kind == Some(FileType::Directory))
     }
 
-    fn single(&mut self, source: &Selected, is_below: bool) -> Result<(), CopyError> {
-        let (parent, name) = if is_below {
-            let made = self.rootfs.make_directory(self.destination(), self.parent_owner())?;
-            (made.fd, source.name.clone().into_os_string())
-        } else {
-            let place = self.rootfs.place(self.destination(), self.parent_owner())?;
-            if place.kind == Some(FileType::Directory) {
-                let made = self.rootfs.make_directory(self.destination(), self.parent_owner())?;
-                (made.fd, source.name.clone().into_os_string())
-            } else {
-                (place.parent, place.name)
-            }
-        };
+    fn single(&mut self, source: &Selected, is_single: bool) -> Result<(), CopyError> {
+        let (parent, name) = self.options.target(self.rootfs, &source.name, is_single)?;
         let facts = facts(self.tree, &source.entry)?;
         self.write(&parent, &name, (&source.name, &source.entry), facts)
     }
 
     fn directory(&mut self, source: &Selected) -> Result<(), CopyError> {
-        let root = self.rootfs.make_directory(self.destination(), self.parent_owner())?;
+        let root = self.rootfs.make_directory(self.destination(), self.options.parent_owner())?;
         let mut levels: Vec<Level> = vec![(PathBuf::new(), root.fd)];
         for (path, entry) in named_entries(source) {
             let parent = path.parent().unwrap_or(Path::new(""));
@@ -169,15 +171,14 @@ impl Copy<'_> {
                 levels.pop();
             }
             let (_, handle) = levels.last().expect("the destination's level is never popped");
-            let handle = clone(handle, &path)?;
             let name = path.file_name().unwrap_or_default().to_owned();
             let facts = facts(self.tree, entry)?;
             if facts.kind == FileType::Directory {
                 self.hasher.add(&path, &facts, None);
-                let made = self.enter(&handle, &name, (&path, entry), &facts)?;
+                let made = self.enter(handle, &name, (&path, entry), &facts)?;
                 levels.push((path, made));
             } else {
-                self.write(&handle, &name, (&path, entry), facts)?;
+                self.write(handle, &name, (&path, entry), facts)?;
             }
         }
         Ok(())
@@ -202,7 +203,7 @@ impl Copy<'_> {
                 Ok(handle)
             }
             Some(FileType::Directory) => open_directory(parent, name).map_err(at()),
-            Some(_) => Ok(self.rootfs.make_directory(&full, self.parent_owner())?.fd),
+            Some(_) => Ok(self.rootfs.make_directory(&full, self.options.parent_owner())?.fd),
         }
     }
 
@@ -216,11 +217,7 @@ impl Copy<'_> {
     ) -> Result<(), CopyError> {
         let full = self.destination().join(path);
         let at = || WriteError::at(&full);
-        match kind_at(parent, name).map_err(at())? {
-            Some(FileType::Directory) => return Err(WriteError::IsADirectory { path: full }.into()),
-            Some(_) => rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(at())?,
-            None => {}
-        }
+        make_room(parent, name, &full)?;
         let content = match facts.kind {
             FileType::RegularFile => Some(self.file(parent, name, (&full, entry), &mut facts)?),
             FileType::Symlink => {
@@ -517,12 +514,16 @@ mod tests {
 
     #[test]
     fn a_here_document_is_a_file_of_its_name() {
-        let site = Site::new(&[], &["etc", "there=old"]);
+        let site = Site::new(&[], &["etc", "there=old", "l", "l/EOF>/there"]);
         let file = InlineFile { name: "EOF".to_owned(), content: "text\n".to_owned() };
         let rootfs = Rootfs::open(&site.root()).unwrap();
-        for (destination, is_single, path) in
-            [("/etc", true, "etc/EOF"), ("/new", true, "new"), ("/there", true, "there"), ("/d/", false, "d/EOF")]
-        {
+        for (destination, is_single, path) in [
+            ("/etc", true, "etc/EOF"),
+            ("/new", true, "new"),
+            ("/there", true, "there"),
+            ("/d/", false, "d/EOF"),
+            ("/l", true, "l/EOF"),
+        ] {
             write_inline(&file, &rootfs, &to(destination), is_single).unwrap();
             let full = site.root().join(path);
             assert_eq!(std::fs::read_to_string(&full).unwrap(), "text\n");

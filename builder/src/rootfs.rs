@@ -34,13 +34,6 @@ pub(crate) struct Place {
     pub(crate) kind: Option<FileType>,
 }
 
-impl Place {
-    /// The place of an opened directory itself.
-    pub(crate) fn directory(directory: OwnedFd) -> Self {
-        Self { parent: directory, name: ".".into(), kind: Some(FileType::Directory) }
-    }
-}
-
 /// A directory, and whether this call made it.
 #[derive(Debug)]
 pub(crate) struct MadeDirectory {
@@ -100,7 +93,7 @@ impl Rootfs {
                 kind => return Ok(Place { parent: walk.into_top(), name, kind }),
             }
         }
-        Ok(Place::directory(walk.into_top()))
+        Ok(Place { parent: walk.into_top(), name: ".".into(), kind: Some(FileType::Directory) })
     }
 }
 
