@@ -81,15 +81,13 @@ impl FileTree {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let path = self.path_of(&fd)?;
-        if self.ignore.is_ignored(path.as_os_str().as_bytes()) && !path.as_os_str().is_empty() {
-            let is_walked = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::Directory
-                && self.ignore.has_exceptions();
-            if !is_walked {
-                return Ok(None);
-            }
-        }
-        Ok(Some(FileEntry { path, stat: rustix::fs::fstat(&fd)? }))
+        let entry = FileEntry { path: self.path_of(&fd)?, stat: rustix::fs::fstat(&fd)? };
+        Ok(Some(entry).filter(|entry| self.is_seen(entry)))
+    }
+
+    /// Tells whether an entry exists for who reads the tree: it is not ignored, or something below it may be kept.
+    fn is_seen(&self, entry: &FileEntry) -> bool {
+        !self.is_ignored(entry) || (entry.kind() == FileType::Directory && self.ignore.has_exceptions())
     }
 
     /// Lists a directory of the tree in bytewise order of the names; what is left out is left out.
@@ -114,12 +112,9 @@ impl FileTree {
     }
 
     fn listed(&self, fd: &OwnedFd, directory: &Path, name: &OsStr) -> io::Result<Option<FileEntry>> {
-        let path = directory.join(name);
         let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let is_ignored = self.ignore.is_ignored(path.as_os_str().as_bytes());
-        let is_listed = !is_ignored || (is_directory && self.ignore.has_exceptions());
-        Ok(is_listed.then_some(FileEntry { path, stat }))
+        let entry = FileEntry { path: directory.join(name), stat };
+        Ok(Some(entry).filter(|entry| self.is_seen(entry)))
     }
 
     /// Tells whether an entry itself is left out, though something below it may not be.
@@ -166,7 +161,7 @@ fn real_path(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<PathBuf> {
 }
 
 /// Tells whether an error says that there is no such path.
-pub(crate) fn is_absent(error: &io::Error) -> bool {
+fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
