@@ -72,14 +72,9 @@ pub struct Connection {
 }
 
 impl ContainerSandbox {
-    /// Makes a sandbox; its network is started by the first step that needs one, or by [`Self::start_network`].
+    /// Makes a sandbox; its network is started by the first step that needs one.
     pub fn new(runtime: Arc<Runtime>, network_config: NetworkConfig) -> Self {
         Self { runtime, network_config, network: OnceLock::new() }
-    }
-
-    /// Starts the network, so that the first step finds it ready; its errors are those of the step that needs it.
-    pub fn start_network(&self) {
-        let _ready = self.network();
     }
 
     fn network(&self) -> &Result<Network, Arc<NetworkError>> {
