@@ -17,6 +17,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use dockerfile::edit_distance;
 use regex::bytes::Regex;
 use rustix::fs::FileType;
 
@@ -200,25 +201,9 @@ fn similar(tree: &FileTree, path: &Path) -> Option<String> {
     let wanted = path.file_name()?.to_string_lossy().to_lowercase();
     let parent = path.parent().unwrap_or(Path::new(""));
     let names = tree.list(parent).ok()?;
-    let distance = |entry: &FileEntry| edits(&wanted, &file_name(&entry.path).to_string_lossy().to_lowercase());
+    let distance = |entry: &FileEntry| edit_distance(&wanted, &file_name(&entry.path).to_string_lossy().to_lowercase());
     let nearest = names.iter().map(|entry| (distance(entry), entry)).min_by_key(|(distance, _)| *distance)?;
     (nearest.0 <= 1 + wanted.chars().count() / 4).then(|| nearest.1.path.display().to_string())
-}
-
-/// Counts the insertions, deletions and replacements between two words.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -50,5 +50,6 @@ pub use mount::{BindMount, CacheMount, Mount, MountError, MountFlag, SecretMount
 pub use parse::{MAX_INSTRUCTIONS, MAX_LINE, MAX_SIZE, parse, parse_trigger};
 pub use pattern::PatternError;
 pub use source::{Position, Source, Span, decode};
+pub use suggest::edit_distance;
 pub use template::SyntaxErrorKind;
 pub use word::{Literal, NoVariables, Variables, Word};

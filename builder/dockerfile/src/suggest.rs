@@ -11,17 +11,21 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     if word.len() > LONGEST {
         return None;
     }
-    let word: Vec<char> = word.to_lowercase().chars().collect();
+    let word = word.to_lowercase();
+    let length = word.chars().count();
     candidates
         .into_iter()
-        .map(|candidate| (distance(&word, &candidate.to_lowercase().chars().collect::<Vec<_>>()), candidate))
-        .filter(|(distance, candidate)| *distance <= NEAR && *distance * 2 < word.len().max(candidate.len()))
+        .map(|candidate| (edit_distance(&word, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= NEAR && *distance * 2 < length.max(candidate.len()))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// Counts the edits between two words (optimal string alignment), three rows at a time.
-fn distance(a: &[char], b: &[char]) -> usize {
+/// Counts the edits between two words: characters inserted, removed, replaced, or swapped with their neighbour.
+///
+/// Takes time in proportion to the product of their lengths. (Optimal string alignment, three rows at a time.)
+pub fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();
     for i in 1..=a.len() {
