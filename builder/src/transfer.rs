@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use layer_store::{ApplyError, ImageError, ImageId, LayerError, ManifestError, Store, TagError};
-use oci::{BlobError, BlobSink, BlobSource, BlobWriter, Descriptor, DiffId, Platform, Reference, Verified};
+use oci::{BlobError, BlobSink, BlobSource, BlobWriter, Descriptor, DiffId, Reference, Verified};
 use registry_client::{Client, LayerEvent, PullError, Push, PushError, Pushed, RemoteImage};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -86,21 +86,11 @@ impl std::fmt::Debug for Transfer {
 }
 
 impl Transfer {
-    /// Pulls what `name` means on `platform` into the store and tags it.
-    ///
-    /// # Errors
-    ///
-    /// [`TransferError`]; what was fetched before an error is kept for the next try, but no image is visible.
-    pub async fn pull(&self, name: &Reference, platform: &Platform) -> Result<Pulled, TransferError> {
-        let remote = self.client.pull_image(name, platform).await?;
-        self.store_image(&remote).await
-    }
-
     /// Brings the layers of an image whose documents are known into the store, and tags it with its name.
     ///
     /// # Errors
     ///
-    /// As [`pull`](Self::pull).
+    /// [`TransferError`]; what was fetched before an error is kept for the next try, but no image is visible.
     pub async fn store_image(&self, remote: &RemoteImage) -> Result<Pulled, TransferError> {
         let layers = &remote.manifest.value().layers;
         let diff_ids = &remote.config.value().rootfs.diff_ids;
