@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use dockerfile::{Diagnostic, Severity, parse};
+use dockerfile::{Diagnostic, GlobalScope, Severity, Stages, parse};
 use layer_store::{ImageId, Store};
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
@@ -14,9 +14,10 @@ use crate::graph::RunNetwork;
 use crate::images::{ImageSource, Pull};
 use crate::plan::{PlanError, PlanOptions, plan};
 use crate::progress::Progress;
-use crate::resolve::{ResolveError, ResolveOptions, resolve};
+use crate::resolve::{ResolveError, ResolveOptions, ResolveProblem, build_arguments, resolve};
 use crate::sandbox::Sandbox;
 use crate::solve::{Cache, SolveError, Solver};
+use crate::spanned::Spanned;
 
 /// What is to be built.
 #[derive(Debug)]
@@ -69,15 +70,24 @@ pub enum BuildError {
     #[error("the Dockerfile has mistakes")]
     Dockerfile { diagnostics: Vec<Diagnostic> },
     #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    #[error(transparent)]
-    Plan(#[from] PlanError),
+    Resolve(Box<Spanned<ResolveProblem>>),
+    #[error("the Dockerfile cannot be built")]
+    Plan { errors: Vec<PlanError> },
     #[error(transparent)]
     Solve(Arc<SolveError>),
     #[error(transparent)]
     Export(#[from] ExportError),
     #[error("stopped")]
     Cancelled,
+}
+
+impl From<ResolveError> for BuildError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Dockerfile { diagnostics } => Self::Dockerfile { diagnostics },
+            ResolveError::Name(error) => Self::Resolve(error),
+        }
+    }
 }
 
 /// Builds `request` and keeps the image in the store under its names.
@@ -90,24 +100,21 @@ pub async fn build(request: BuildRequest, backend: &Backend, stop: &Cancellation
     if parsed.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(BuildError::Dockerfile { diagnostics: parsed.diagnostics });
     }
-    let options = ResolveOptions {
-        build_args: &request.build_args,
-        target: request.target.as_deref(),
-        platform: &request.platform,
-        pull: request.pull,
-    };
-    let resolving = resolve(&request.dockerfile, &parsed.dockerfile, &options, backend.images.as_ref());
+    let arguments = build_arguments(request.build_args, &request.platform, request.target.as_deref());
+    let (global, diagnostics) = GlobalScope::read(&parsed.dockerfile.global_args, arguments);
+    if !diagnostics.is_empty() {
+        return Err(BuildError::Dockerfile { diagnostics });
+    }
+    let stages = Stages::read(&parsed.dockerfile, &global);
+    let stages = stages.map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
+    let options = ResolveOptions { target: request.target.as_deref(), platform: &request.platform, pull: request.pull };
+    let resolving = resolve(&request.dockerfile, (&stages, &global), &options, backend.images.as_ref());
     let resolved = tokio::select! {
         resolved = resolving => resolved?,
         () = stop.cancelled() => return Err(BuildError::Cancelled),
     };
-    let options = PlanOptions {
-        build_args: &request.build_args,
-        labels: &request.labels,
-        platform: &request.platform,
-        network: request.network,
-    };
-    let plan = plan(&resolved, &options)?;
+    let options = PlanOptions { labels: &request.labels, platform: &request.platform, network: request.network };
+    let plan = plan(&resolved, &options).map_err(|errors| BuildError::Plan { errors })?;
     let solver = Arc::new(Solver {
         graph: plan.graph,
         bases: plan.bases,

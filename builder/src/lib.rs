@@ -53,7 +53,10 @@ pub use images::{BaseImage, ImageError, ImageSource, Pull, RegistryImages};
 pub use ops::StepError;
 pub use plan::{Plan, PlanError, PlanOptions, PlanProblem, plan};
 pub use progress::{Event, Progress};
-pub use resolve::{Base, ResolveError, ResolveOptions, ResolveProblem, Resolved, ResolvedStage, resolve};
+pub use resolve::{
+    Base, Origin, ResolveError, ResolveOptions, ResolveProblem, Resolved, ResolvedInstruction, ResolvedStage,
+    build_arguments, resolve,
+};
 pub use rootfs::WriteError;
 pub use sandbox::{Connection, ContainerSandbox, Sandbox, SandboxError, generated_files, make_working_directory};
 pub use select::{SelectError, Selected, Selection, select};

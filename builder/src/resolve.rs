@@ -1,19 +1,23 @@
 //! Settles every name of a Dockerfile: which stages are needed, and what each begins with.
 //!
 //! ```text
-//! global ARGs ─▶ FROM names ─▶ stages that the target needs ─▶ images, all asked at once ─▶ ONBUILD triggers put in front
+//! stages that the target needs ─▶ images, all asked at once ─▶ their ONBUILD triggers, which may need more of both ─▶ …
 //! ```
 //!
 //! - A stage that the target does not need is neither built nor asked for.
 //! - Every image is pinned: nothing later asks a registry for a name.
 //!
-//! Spec: Dockerfile reference, "FROM", "ARG", "ONBUILD", "COPY --from".
+//! Not here: what names mean within the file (`dockerfile::Stages`).
+//!
+//! Spec: Dockerfile reference, "FROM", "ONBUILD", "COPY --from".
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dockerfile::{Diagnostic, Dockerfile, ExpandError, Instruction, Located, Span, Stage, Variables, parse_trigger};
+use dockerfile::{
+    BuildArguments, Diagnostic, GlobalScope, ImageTriggers, Instruction, Located, Meaning, Span, Stages, parse_trigger,
+    sources,
+};
 use futures_util::future::try_join_all;
 use oci::{Platform, PlatformError, Reference, ReferenceError};
 
@@ -24,7 +28,6 @@ use crate::spanned::Spanned;
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields are the flags of `wharf build`")]
 pub struct ResolveOptions<'a> {
-    pub build_args: &'a BTreeMap<String, String>,
     pub target: Option<&'a str>,
     pub platform: &'a Platform,
     pub pull: Pull,
@@ -35,8 +38,8 @@ pub struct ResolveOptions<'a> {
 pub struct Resolved {
     /// The stages that are needed, in their order; the last one is the target.
     pub stages: Vec<ResolvedStage>,
-    /// The arguments that were declared before the first FROM, with their values.
-    pub global_args: BTreeMap<String, String>,
+    /// What FROM lines saw, and stages may inherit.
+    pub global: GlobalScope,
     /// The text of the Dockerfile, in which spans count bytes.
     pub source: String,
 }
@@ -67,6 +70,17 @@ pub struct ResolvedInstruction {
     pub span: Span,
     /// What it copies from; `None` is the build context.
     pub from: Option<Base>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Where an instruction was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In the Dockerfile.
+    Dockerfile,
+    /// In the config of the base image, as a trigger: the spans of its parts count in a text of its own.
+    BaseImage,
 }
 
 /// Files that something begins with or copies from.
@@ -81,7 +95,25 @@ pub enum Base {
 }
 
 /// Why names could not be settled.
-pub type ResolveError = Spanned<ResolveProblem>;
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// What is wrong with the file itself.
+    #[error("the Dockerfile has mistakes")]
+    Dockerfile {
+        /// All that was found.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// What is wrong with one name.
+    #[error(transparent)]
+    Name(Box<Spanned<ResolveProblem>>),
+}
+
+impl From<Spanned<ResolveProblem>> for ResolveError {
+    fn from(error: Spanned<ResolveProblem>) -> Self {
+        Self::Name(Box::new(error))
+    }
+}
 
 /// What is wrong with a name.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +122,6 @@ pub type ResolveError = Spanned<ResolveProblem>;
 pub enum ResolveProblem {
     #[error("there is no stage `{target}` to build")]
     UnknownTarget { target: String, stages: Vec<String> },
-    #[error("cannot expand `{text}`")]
-    Expand { text: String, source: ExpandError },
-    #[error("the image name `{text}` is blank after expansion")]
-    Blank { text: String },
-    #[error("stage `{name}` stands at or after the line that uses it")]
-    Later { name: String },
     #[error("cannot use `{name}` as an image")]
     Reference { name: String, source: ReferenceError },
     #[error("cannot use `{text}` as a platform")]
@@ -104,314 +130,169 @@ pub enum ResolveProblem {
     OtherPlatform { name: String, wanted: Platform, built: Platform },
     #[error("cannot get the base image {name}")]
     Image { name: String, source: ImageError },
-    #[error("an ONBUILD trigger copies from stage `{name}`, which nothing else needs; that is not built yet")]
-    TriggerStage { name: String },
     #[error("the image {name} has an ONBUILD trigger that is no instruction: `{trigger}`")]
     Trigger { name: String, trigger: String, diagnostics: Vec<Diagnostic> },
 }
 
-/// Settles the names of `dockerfile`, whose text is `source`.
+/// Settles the names of `stages` of the file `source`, whose FROM lines see `global`.
 ///
 /// # Errors
 ///
-/// [`ResolveError`] with the place of the name; the first that is found.
+/// [`ResolveError`]: every mistake in what names mean, or the first name that cannot be used.
 pub async fn resolve(
     source: &str,
-    dockerfile: &Dockerfile,
+    (stages, global): (&Stages<'_>, &GlobalScope),
     options: &ResolveOptions<'_>,
     images: &dyn ImageSource,
 ) -> Result<Resolved, ResolveError> {
-    let names = Names::new(dockerfile, options)?;
-    let target = names.target(options.target)?;
-    let needed = names.needed(target)?;
-    let known = Images::ask(names.image_names(&needed)?, options, images).await?;
-    let mut resolving =
-        Resolving { names: &names, known, options, images, stages: Vec::new(), indices: BTreeMap::new() };
-    for index in needed {
-        resolving.stage(index).await?;
-    }
-    Ok(Resolved { stages: resolving.stages, global_args: names.global_args, source: source.to_owned() })
+    let target = target(stages, options.target)?;
+    let mut resolving = Resolving { stages, global, options, known: BTreeMap::new(), triggers: ImageTriggers::new() };
+    let needed = loop {
+        let needed = resolving.needed(target)?;
+        let unknown = resolving.unknown(&needed)?;
+        if unknown.is_empty() {
+            break needed;
+        }
+        resolving.ask(unknown, images).await?;
+        resolving.read_triggers(&needed)?;
+    };
+    let stages = needed.iter().map(|index| resolving.stage(*index, &needed)).collect::<Result<_, _>>()?;
+    Ok(Resolved { stages, global: global.clone(), source: source.to_owned() })
 }
 
-/// The arguments that a builder sets by itself.
-pub(crate) fn platform_args(platform: &Platform) -> BTreeMap<String, String> {
-    let mut args = BTreeMap::new();
+/// Returns the arguments of a build of `target` for `platform`: those of the command line, and those that a builder sets by
+/// itself.
+pub fn build_arguments(given: BTreeMap<String, String>, platform: &Platform, target: Option<&str>) -> BuildArguments {
+    let mut builtin = BTreeMap::new();
     for (prefix, platform) in [("TARGET", platform), ("BUILD", &Platform::host())] {
-        args.insert(format!("{prefix}PLATFORM"), platform.to_string());
-        args.insert(format!("{prefix}OS"), platform.os.clone());
-        args.insert(format!("{prefix}ARCH"), platform.architecture.clone());
-        args.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
+        builtin.insert(format!("{prefix}PLATFORM"), platform.to_string());
+        builtin.insert(format!("{prefix}OS"), platform.os.clone());
+        builtin.insert(format!("{prefix}OSVERSION"), platform.os_version.clone().unwrap_or_default());
+        builtin.insert(format!("{prefix}ARCH"), platform.architecture.clone());
+        builtin.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
     }
-    args
+    builtin.insert("TARGETSTAGE".to_owned(), target.unwrap_or("default").to_owned());
+    BuildArguments { given, builtin }
 }
 
-/// Global arguments over the builder's own.
-struct GlobalVariables<'a> {
-    args: &'a BTreeMap<String, String>,
-    platform: &'a BTreeMap<String, String>,
+fn target(stages: &Stages<'_>, name: Option<&str>) -> Result<usize, ResolveError> {
+    stages.target(name).ok_or_else(|| {
+        let names = (0..stages.count()).filter_map(|index| stages.stage(index).name()).collect();
+        let target = name.unwrap_or_default().to_owned();
+        Spanned { span: None, error: ResolveProblem::UnknownTarget { target, stages: names } }.into()
+    })
 }
 
-impl Variables for GlobalVariables<'_> {
-    fn lookup(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.args.get(name).or_else(|| self.platform.get(name)).map(|value| Cow::Borrowed(value.as_str()))
-    }
-}
-
-/// What the names of a Dockerfile mean before any image is known.
-struct Names<'a> {
-    dockerfile: &'a Dockerfile,
-    global_args: BTreeMap<String, String>,
-    platform_args: BTreeMap<String, String>,
-}
-
-/// What a name means within a Dockerfile.
-enum Meaning {
-    Scratch,
-    Stage(usize),
-    Image(Reference),
-}
-
-impl<'a> Names<'a> {
-    fn new(dockerfile: &'a Dockerfile, options: &ResolveOptions<'_>) -> Result<Self, ResolveError> {
-        let mut names =
-            Self { dockerfile, global_args: BTreeMap::new(), platform_args: platform_args(options.platform) };
-        for declaration in dockerfile.global_args.iter().flat_map(|arg| &arg.value.declarations) {
-            let value = match (options.build_args.get(&declaration.name), &declaration.default) {
-                (Some(value), _) => Some(value.clone()),
-                (None, Some(default)) => Some(names.expand(default)?),
-                (None, None) => names.platform_args.get(&declaration.name).cloned(),
-            };
-            if let Some(value) = value {
-                names.global_args.insert(declaration.name.clone(), value);
-            }
-        }
-        Ok(names)
-    }
-
-    fn expand(&self, word: &dockerfile::Word) -> Result<String, ResolveError> {
-        let variables = GlobalVariables { args: &self.global_args, platform: &self.platform_args };
-        word.expand(&variables).map_err(|source| {
-            Spanned::new(word.span(), ResolveProblem::Expand { text: word.text().to_owned(), source })
-        })
-    }
-
-    fn stage(&self, index: usize) -> &'a Stage {
-        &self.dockerfile.stages[index]
-    }
-
-    fn target(&self, target: Option<&str>) -> Result<usize, ResolveError> {
-        let stages = &self.dockerfile.stages;
-        let Some(target) = target else { return Ok(stages.len() - 1) };
-        let number = || target.parse().ok().filter(|number| *number < stages.len());
-        self.earlier_stage(target, stages.len()).or_else(number).ok_or_else(|| {
-            let stages = stages.iter().filter_map(Stage::name).collect();
-            Spanned { span: None, error: ResolveProblem::UnknownTarget { target: target.to_owned(), stages } }
-        })
-    }
-
-    /// Returns the last stage of this name before stage `before`.
-    fn earlier_stage(&self, name: &str, before: usize) -> Option<usize> {
-        let name = name.to_lowercase();
-        self.dockerfile.stages[..before].iter().rposition(|stage| stage.name().as_deref() == Some(&name))
-    }
-
-    fn base_name(&self, index: usize) -> Result<String, ResolveError> {
-        let image = &self.stage(index).from.value.image;
-        let name = self.expand(image)?;
-        if name.trim().is_empty() {
-            return Err(Spanned::new(image.span(), ResolveProblem::Blank { text: image.text().to_owned() }));
-        }
-        Ok(name)
-    }
-
-    /// Returns what `name` means in stage `index`.
-    fn meaning(&self, name: &str, index: usize, span: Span) -> Result<Meaning, ResolveError> {
-        if let Some(stage) = self.earlier_stage(name, index) {
-            return Ok(Meaning::Stage(stage));
-        }
-        if name.eq_ignore_ascii_case("scratch") {
-            return Ok(Meaning::Scratch);
-        }
-        let problem = |problem| Spanned::new(span, problem);
-        if self.earlier_stage(name, self.dockerfile.stages.len()).is_some() {
-            return Err(problem(ResolveProblem::Later { name: name.to_owned() }));
-        }
-        let reference = name
-            .parse::<Reference>()
-            .map_err(|source| problem(ResolveProblem::Reference { name: name.to_owned(), source }))?;
-        Ok(Meaning::Image(reference.or_latest()))
-    }
-
-    fn base_meaning(&self, index: usize) -> Result<Meaning, ResolveError> {
-        self.meaning(&self.base_name(index)?, index, self.stage(index).from.value.image.span())
-    }
-
-    /// Returns what `--from` of an instruction of stage `index` means; stages may also be numbered.
-    fn copied_meaning(&self, instruction: &Instruction, index: usize) -> Result<Option<Meaning>, ResolveError> {
-        let Instruction::Copy(dockerfile::Copy { from: Some(from), .. }) = instruction else { return Ok(None) };
-        match from.text.parse::<usize>() {
-            Ok(number) if number < index => Ok(Some(Meaning::Stage(number))),
-            Ok(_) => Err(Spanned::new(from.span, ResolveProblem::Later { name: from.text.clone() })),
-            Err(_) => self.meaning(&from.text, index, from.span).map(Some),
-        }
-    }
-
-    /// Returns the stages that `target` needs, itself included, in their order.
-    fn needed(&self, target: usize) -> Result<BTreeSet<usize>, ResolveError> {
-        let mut needed = BTreeSet::new();
-        let mut open = vec![target];
-        while let Some(index) = open.pop() {
-            if !needed.insert(index) {
-                continue;
-            }
-            if let Meaning::Stage(base) = self.base_meaning(index)? {
-                open.push(base);
-            }
-            for located in self.instructions(index)? {
-                if let Some(Meaning::Stage(stage)) = self.copied_meaning(&located.value, index)? {
-                    open.push(stage);
-                }
-            }
-        }
-        Ok(needed)
-    }
-
-    /// Returns the instructions of a stage, behind the triggers of a base that is a stage.
-    fn instructions(&self, index: usize) -> Result<Vec<&'a Located<Instruction>>, ResolveError> {
-        let mut instructions = Vec::new();
-        if let Meaning::Stage(base) = self.base_meaning(index)? {
-            instructions.extend(self.stage(base).instructions.iter().filter_map(|located| match &located.value {
-                Instruction::Onbuild(onbuild) => Some(onbuild.instruction.as_ref()),
-                _ => None,
-            }));
-        }
-        instructions.extend(&self.stage(index).instructions);
-        Ok(instructions)
-    }
-
-    fn image_names(&self, stages: &BTreeSet<usize>) -> Result<BTreeMap<Reference, Span>, ResolveError> {
-        let mut names = BTreeMap::new();
-        for &index in stages {
-            if let Meaning::Image(name) = self.base_meaning(index)? {
-                names.entry(name).or_insert(self.stage(index).from.value.image.span());
-            }
-            for located in self.instructions(index)? {
-                if let Some(Meaning::Image(name)) = self.copied_meaning(&located.value, index)? {
-                    names.entry(name).or_insert(located.span);
-                }
-            }
-        }
-        Ok(names)
-    }
-}
-
-/// The images that were asked for.
-struct Images(BTreeMap<Reference, Arc<BaseImage>>);
-
-impl Images {
-    async fn ask(
-        names: BTreeMap<Reference, Span>,
-        options: &ResolveOptions<'_>,
-        images: &dyn ImageSource,
-    ) -> Result<Self, ResolveError> {
-        let asked = names.iter().map(|(name, span)| ask(name, *span, options, images));
-        let answers = try_join_all(asked).await?;
-        Ok(Self(names.into_keys().zip(answers).collect()))
-    }
-}
-
-async fn ask(
-    name: &Reference,
-    span: Span,
-    options: &ResolveOptions<'_>,
-    images: &dyn ImageSource,
-) -> Result<Arc<BaseImage>, ResolveError> {
-    let answer = images.resolve(name, options.platform, options.pull).await;
-    answer.map(Arc::new).map_err(|source| Spanned::new(span, ResolveProblem::Image { name: name.familiar(), source }))
-}
-
-/// Stages on their way to being resolved.
+/// Names on their way to being settled.
 struct Resolving<'a> {
-    names: &'a Names<'a>,
-    known: Images,
+    stages: &'a Stages<'a>,
+    global: &'a GlobalScope,
     options: &'a ResolveOptions<'a>,
-    images: &'a dyn ImageSource,
-    stages: Vec<ResolvedStage>,
-    /// From the place in the Dockerfile to the place in `stages`.
-    indices: BTreeMap<usize, usize>,
+    known: BTreeMap<Reference, Arc<BaseImage>>,
+    /// The triggers of the images that stages begin with, by the place of the stage.
+    triggers: ImageTriggers,
 }
 
 impl Resolving<'_> {
-    async fn stage(&mut self, index: usize) -> Result<(), ResolveError> {
-        let stage = self.names.stage(index);
-        self.check_platform(index)?;
-        let span = stage.from.value.image.span();
-        let base = self.base(self.names.base_meaning(index)?, span).await?;
-        let mut instructions = Vec::new();
-        if let Base::Image(image) = &base {
-            let image = Arc::clone(image);
-            for trigger in &image.config.config.on_build {
-                let located = parse_trigger(trigger).map_err(|diagnostics| {
-                    let (name, trigger) = (image.name.familiar(), trigger.clone());
-                    Spanned::new(span, ResolveProblem::Trigger { name, trigger, diagnostics })
-                })?;
-                let located = Located { span: stage.from.span, ..located };
-                instructions.push(self.instruction(&located, index).await?);
+    fn needed(&self, target: usize) -> Result<BTreeSet<usize>, ResolveError> {
+        let needed = self.stages.needed(target, &self.triggers);
+        needed.map_err(|diagnostics| ResolveError::Dockerfile { diagnostics })
+    }
+
+    /// Returns the instructions of a stage, behind the triggers of what it begins with.
+    fn instructions(&self, index: usize) -> impl Iterator<Item = (Origin, &Located<Instruction>)> {
+        let triggers = self.triggers.get(&index).into_iter().flatten().map(|located| (Origin::BaseImage, located));
+        triggers.chain(self.stages.instructions(index).map(|located| (Origin::Dockerfile, located)))
+    }
+
+    /// Returns what an instruction copies from; mounts of RUN are not built yet and ask for nothing.
+    fn copied(&self, index: usize, located: &Located<Instruction>) -> Result<Option<Meaning>, ResolveError> {
+        let Instruction::Copy(_) = &located.value else { return Ok(None) };
+        let Some(source) = sources(located).pop() else { return Ok(None) };
+        let meaning = self.stages.source(index, source);
+        meaning.map(Some).map_err(|diagnostic| ResolveError::Dockerfile { diagnostics: vec![diagnostic] })
+    }
+
+    /// Returns the images that the stages name and nobody was asked for yet.
+    fn unknown(&self, stages: &BTreeSet<usize>) -> Result<BTreeMap<Reference, Span>, ResolveError> {
+        let mut names = BTreeMap::new();
+        let mut add = |meaning: &Meaning, span| {
+            if let Meaning::Image(name) = meaning {
+                names.entry(reference(name, span)?).or_insert(span);
+            }
+            Ok::<_, ResolveError>(())
+        };
+        for &index in stages {
+            add(&self.stages.base(index).meaning, self.stages.stage(index).from.value.image.span())?;
+            for (_, located) in self.instructions(index) {
+                if let Some(meaning) = self.copied(index, located)? {
+                    add(&meaning, located.span)?;
+                }
             }
         }
-        for located in self.names.instructions(index)? {
-            instructions.push(self.instruction(located, index).await?);
-        }
-        self.indices.insert(index, self.stages.len());
-        self.stages.push(ResolvedStage {
-            name: stage.name().unwrap_or_else(|| format!("stage-{index}")),
-            base_name: self.names.base_name(index)?,
-            base,
-            span: stage.from.span,
-            instructions,
+        names.retain(|name, _| !self.known.contains_key(name));
+        Ok(names)
+    }
+
+    async fn ask(&mut self, names: BTreeMap<Reference, Span>, images: &dyn ImageSource) -> Result<(), ResolveError> {
+        let options = self.options;
+        let asked = names.iter().map(|(name, span)| async move {
+            let answer = images.resolve(name, options.platform, options.pull).await;
+            answer.map_err(|source| Spanned::new(*span, ResolveProblem::Image { name: name.familiar(), source }))
         });
+        let answers = try_join_all(asked).await?;
+        self.known.extend(names.into_keys().zip(answers.into_iter().map(Arc::new)));
         Ok(())
     }
 
-    async fn instruction(
-        &mut self,
-        located: &Located<Instruction>,
-        index: usize,
-    ) -> Result<ResolvedInstruction, ResolveError> {
-        let from = match self.names.copied_meaning(&located.value, index)? {
-            Some(meaning) => Some(self.base(meaning, located.span).await?),
-            None => None,
-        };
-        let (instruction, text) = (located.value.clone(), located.text.clone());
-        Ok(ResolvedInstruction { instruction, text, span: located.span, from })
+    fn read_triggers(&mut self, stages: &BTreeSet<usize>) -> Result<(), ResolveError> {
+        for &index in stages {
+            let Meaning::Image(name) = &self.stages.base(index).meaning else { continue };
+            let from = &self.stages.stage(index).from;
+            let Some(image) = self.known.get(&reference(name, from.value.image.span())?) else { continue };
+            self.triggers.insert(index, triggers(image, from.span)?);
+        }
+        Ok(())
     }
 
-    async fn base(&mut self, meaning: Meaning, span: Span) -> Result<Base, ResolveError> {
-        match meaning {
-            Meaning::Scratch => Ok(Base::Scratch),
-            Meaning::Stage(index) => {
-                let unneeded = || {
-                    let name = self.names.stage(index).name().unwrap_or_else(|| index.to_string());
-                    Spanned::new(span, ResolveProblem::TriggerStage { name })
-                };
-                self.indices.get(&index).map(|place| Base::Stage(*place)).ok_or_else(unneeded)
-            }
+    /// Settles a stage; `needed` are the places of all stages that are.
+    fn stage(&self, index: usize, needed: &BTreeSet<usize>) -> Result<ResolvedStage, ResolveError> {
+        self.check_platform(index)?;
+        let from = &self.stages.stage(index).from;
+        let base = self.stages.base(index);
+        let instructions = self.instructions(index).map(|(origin, located)| {
+            let meaning = self.copied(index, located)?;
+            let from = meaning.map(|meaning| self.base(&meaning, located.span, needed)).transpose()?;
+            let (instruction, text) = (located.value.clone(), located.text.clone());
+            Ok(ResolvedInstruction { instruction, text, span: located.span, from, origin })
+        });
+        Ok(ResolvedStage {
+            name: self.stages.label(index),
+            base_name: base.name.clone(),
+            base: self.base(&base.meaning, from.value.image.span(), needed)?,
+            span: from.span,
+            instructions: instructions.collect::<Result<_, ResolveError>>()?,
+        })
+    }
+
+    fn base(&self, meaning: &Meaning, span: Span, needed: &BTreeSet<usize>) -> Result<Base, ResolveError> {
+        Ok(match meaning {
+            Meaning::Scratch => Base::Scratch,
+            Meaning::Stage(index) => Base::Stage(needed.range(..index).count()),
             Meaning::Image(name) => {
-                if let Some(image) = self.known.0.get(&name) {
-                    return Ok(Base::Image(Arc::clone(image)));
-                }
-                // Only a trigger of an image can name an image that was not known before.
-                let image = ask(&name, span, self.options, self.images).await?;
-                self.known.0.insert(name, Arc::clone(&image));
-                Ok(Base::Image(image))
+                let image = self.known.get(&reference(name, span)?);
+                Base::Image(Arc::clone(image.expect("all images of needed stages were asked for")))
             }
-        }
+        })
     }
 
     fn check_platform(&self, index: usize) -> Result<(), ResolveError> {
-        let from = &self.names.stage(index).from.value;
+        let from = &self.stages.stage(index).from.value;
         let Some(word) = &from.platform else { return Ok(()) };
-        let text = self.names.expand(word)?;
+        let text = word.expand(self.global).map_err(|error| {
+            let diagnostics = vec![Diagnostic::unexpandable(word, &error)];
+            ResolveError::Dockerfile { diagnostics }
+        })?;
         let wanted = text
             .parse::<Platform>()
             .map_err(|source| Spanned::new(word.span(), ResolveProblem::Platform { text, source }))?;
@@ -419,6 +300,25 @@ impl Resolving<'_> {
             return Ok(());
         }
         let (name, built) = (from.image.text().to_owned(), self.options.platform.clone());
-        Err(Spanned::new(word.span(), ResolveProblem::OtherPlatform { name, wanted, built }))
+        Err(Spanned::new(word.span(), ResolveProblem::OtherPlatform { name, wanted, built }).into())
     }
+}
+
+fn reference(name: &str, span: Span) -> Result<Reference, ResolveError> {
+    let reference = name.parse::<Reference>();
+    let reference =
+        reference.map_err(|source| Spanned::new(span, ResolveProblem::Reference { name: name.to_owned(), source }))?;
+    Ok(reference.or_latest())
+}
+
+/// Reads the triggers of an image that the FROM at `span` names.
+fn triggers(image: &BaseImage, span: Span) -> Result<Vec<Located<Instruction>>, ResolveError> {
+    let read = |trigger: &String| match parse_trigger(trigger) {
+        Ok(located) => Ok(Located { span, ..located }),
+        Err(diagnostics) => {
+            let (name, trigger) = (image.name.familiar(), trigger.clone());
+            Err(Spanned::new(span, ResolveProblem::Trigger { name, trigger, diagnostics }).into())
+        }
+    };
+    image.config.config.on_build.iter().map(read).collect()
 }

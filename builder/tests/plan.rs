@@ -10,9 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use builder::{
-    BaseImage, Graph, ImageError, ImageSource, Op, PlanOptions, PlannedImage, Progress, Pull, ResolveOptions,
-    RunNetwork, plan, resolve,
+    BaseImage, Graph, ImageError, ImageSource, Op, PlanOptions, PlannedImage, Progress, Pull, ResolveError,
+    ResolveOptions, RunNetwork, build_arguments, plan, resolve,
 };
+use dockerfile::{GlobalScope, Stages};
 use oci::{DiffId, Digest, ImageConfig, Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
@@ -43,17 +44,23 @@ fn planned(dockerfile: &str, build_args: &BTreeMap<String, String>) -> String {
     let parsed = dockerfile::parse(dockerfile);
     assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
     let platform: Platform = "linux/amd64".parse().unwrap();
-    let options = ResolveOptions { build_args, target: None, platform: &platform, pull: Pull::Missing };
+    let arguments = build_arguments(build_args.clone(), &platform, None);
+    let (global, _) = GlobalScope::read(&parsed.dockerfile.global_args, arguments);
+    let stages = Stages::read(&parsed.dockerfile, &global).unwrap();
+    let options = ResolveOptions { target: None, platform: &platform, pull: Pull::Missing };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let resolved = match runtime.block_on(resolve(dockerfile, &parsed.dockerfile, &options, &ToyImages)) {
+    let resolved = match runtime.block_on(resolve(dockerfile, (&stages, &global), &options, &ToyImages)) {
         Ok(resolved) => resolved,
+        Err(ResolveError::Dockerfile { diagnostics }) => {
+            return diagnostics.iter().map(|diagnostic| format!("error: {}\n", diagnostic.title)).collect();
+        }
         Err(error) => return format!("error: {error}\n"),
     };
     let labels = BTreeMap::new();
-    let options = PlanOptions { build_args, labels: &labels, platform: &platform, network: RunNetwork::Default };
+    let options = PlanOptions { labels: &labels, platform: &platform, network: RunNetwork::Default };
     match plan(&resolved, &options) {
         Ok(plan) => shown(&plan.graph, &plan.image),
-        Err(error) => format!("error: {error}\n"),
+        Err(errors) => errors.iter().map(|error| format!("error: {error}\n")).collect(),
     }
 }
 

@@ -17,10 +17,10 @@ use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use builder::{BuildError, StepError};
+use builder::{BuildError, PlanError, StepError};
 use dockerfile::{Diagnostic, Help, Severity, Source, Span};
 
-use super::details;
+use super::{details, write_causes};
 use crate::config::Display;
 use crate::output;
 use crate::shown::{Colours, OutputLines, shown};
@@ -78,6 +78,11 @@ pub(super) fn text(failure: &BuildFailure, display: Display) -> String {
     if let BuildError::Dockerfile { diagnostics } = &failure.error {
         return diagnostics.iter().map(|diagnostic| of_diagnostic(dockerfile, diagnostic, display)).collect();
     }
+    if let BuildError::Plan { errors } = &failure.error {
+        let mut text: String = errors.iter().map(|error| of_plan(dockerfile, error, display)).collect();
+        details(&mut text, failure);
+        return text;
+    }
     let title = failure.to_string();
     let mut text = match place(failure) {
         Some(span) => excerpt(dockerfile, (Severity::Error, &title), span, (None, display)),
@@ -101,7 +106,6 @@ fn place(failure: &BuildFailure) -> Option<Span> {
     let text = &failure.dockerfile.text;
     match &failure.error {
         BuildError::Resolve(error) => error.span,
-        BuildError::Plan(error) => error.span,
         BuildError::Solve(error) => error.line.map(|line| whole_line(text, line)),
         _ => None,
     }
@@ -113,6 +117,17 @@ fn whole_line(text: &str, line: usize) -> Span {
     let content = Source::new(text).line_text(line);
     let indent = content.len() - content.trim_start().len();
     Span::new(start + indent, start + content.trim_end().len())
+}
+
+/// Writes one of the instructions that cannot be built, and why.
+fn of_plan(dockerfile: &DockerfileText, error: &PlanError, display: Display) -> String {
+    let title = error.to_string();
+    let mut text = match error.span {
+        Some(span) => excerpt(dockerfile, (Severity::Error, &title), span, (None, display)),
+        None => format!("error: {}\n", shown(&title)),
+    };
+    write_causes(&mut text, error);
+    text
 }
 
 fn of_diagnostic(dockerfile: &DockerfileText, diagnostic: &Diagnostic, display: Display) -> String {

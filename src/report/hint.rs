@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use builder::{BuildError, PlanProblem, ResolveProblem, SandboxError, SelectError, StepError};
+use builder::{BuildError, PlanError, PlanProblem, ResolveProblem, SandboxError, SelectError, StepError};
 use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TreeTarError};
 use registry_client::{At, LoginError, RequestError};
 use runtime::{CommandProblem, EnterError, ExitStatus, Obstacle, RunError};
@@ -40,12 +40,11 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
             ResolveProblem::OtherPlatform { .. } => Some("leave the platform out".to_owned()),
             _ => None,
         },
-        BuildError::Plan(error) => match &error.error {
-            PlanProblem::NotBuilt { .. } => {
-                Some("without it the Dockerfile can be built; README.md lists what is not built yet".to_owned())
-            }
-            _ => None,
-        },
+        BuildError::Plan { errors } => {
+            let is_not_built = |error: &PlanError| matches!(error.error, PlanProblem::NotBuilt { .. });
+            let advice = "without it the Dockerfile can be built; README.md lists what is not built yet";
+            errors.iter().all(is_not_built).then(|| advice.to_owned())
+        }
         BuildError::Solve(error) => match &error.source {
             StepError::Exit { status, .. } => Some(of_exit(*status, error.line)),
             StepError::Sandbox { source: SandboxError::Run(error), .. } => of_run(error),

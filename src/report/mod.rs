@@ -68,6 +68,18 @@ fn text(error: &anyhow::Error, display: Display) -> String {
 
 /// Adds causes, what was tried, and the hint.
 fn details(text: &mut String, error: &(dyn Error + 'static)) {
+    write_causes(text, error);
+    let refused = find::<RequestError>(error).filter(|request| request.is_denied());
+    if let Some(tried) = refused.and_then(RequestError::tried) {
+        let _infallible = writeln!(text, "  tried: {}", shown(&tried.to_string()));
+    }
+    if let Some(hint) = hint::hint(error) {
+        let _infallible = writeln!(text, "hint: {hint}");
+    }
+}
+
+/// Adds every cause that says something new.
+fn write_causes(text: &mut String, error: &(dyn Error + 'static)) {
     let mut said = error.to_string();
     for cause in causes(error) {
         let cause = cause.to_string();
@@ -75,13 +87,6 @@ fn details(text: &mut String, error: &(dyn Error + 'static)) {
             let _infallible = writeln!(text, "  caused by: {}", ellipsis(&shown(&cause), MAX_CAUSE));
         }
         said = cause;
-    }
-    let refused = find::<RequestError>(error).filter(|request| request.is_denied());
-    if let Some(tried) = refused.and_then(RequestError::tried) {
-        let _infallible = writeln!(text, "  tried: {}", shown(&tried.to_string()));
-    }
-    if let Some(hint) = hint::hint(error) {
-        let _infallible = writeln!(text, "hint: {hint}");
     }
 }
 

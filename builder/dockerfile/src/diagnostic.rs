@@ -2,7 +2,8 @@
 //!
 //! Drawing the excerpt and its marker is the CLI's work.
 
-use crate::Span;
+use crate::expand::ExpandError;
+use crate::{Span, Word};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +51,11 @@ impl Diagnostic {
 
     pub(crate) fn warning(span: Span, title: impl Into<String>) -> Self {
         Self::new(Severity::Warning, span, title.into())
+    }
+
+    /// Says why a word cannot be expanded, where it stands.
+    pub fn unexpandable(word: &Word, error: &ExpandError) -> Self {
+        Self::error(word.span(), format!("cannot expand `{}`: {error}", word.text()))
     }
 
     pub(crate) fn label(mut self, label: impl Into<String>) -> Self {

@@ -23,7 +23,7 @@ use oci::Platform;
 use crate::export::{PlannedEntry, PlannedImage};
 use crate::graph::{FileAction, Graph, NodeId, Op, RunNetwork, Source};
 use crate::images::BaseImage;
-use crate::resolve::{Base, Resolved, ResolvedInstruction, ResolvedStage, platform_args};
+use crate::resolve::{Base, Origin, Resolved, ResolvedInstruction, ResolvedStage};
 use crate::spanned::Spanned;
 use stage::StageState;
 
@@ -31,7 +31,6 @@ use stage::StageState;
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields are the flags of `wharf build`")]
 pub struct PlanOptions<'a> {
-    pub build_args: &'a BTreeMap<String, String>,
     pub labels: &'a BTreeMap<String, String>,
     pub platform: &'a Platform,
     pub network: RunNetwork,
@@ -74,19 +73,22 @@ pub enum PlanProblem {
 ///
 /// # Errors
 ///
-/// [`PlanError`] with the place of the first instruction that cannot be built.
-pub fn plan(resolved: &Resolved, options: &PlanOptions<'_>) -> Result<Plan, PlanError> {
+/// A [`PlanError`] with its place for every instruction that cannot be built.
+pub fn plan(resolved: &Resolved, options: &PlanOptions<'_>) -> Result<Plan, Vec<PlanError>> {
     let mut planner = Planner {
         options,
         resolved,
-        platform_args: platform_args(options.platform),
         text: Text::new(&resolved.source),
         graph: Graph::default(),
         bases: HashMap::new(),
         states: Vec::new(),
+        errors: Vec::new(),
     };
     for stage in &resolved.stages {
-        planner.stage(stage)?;
+        planner.stage(stage);
+    }
+    if !planner.errors.is_empty() {
+        return Err(planner.errors);
     }
     let state = planner.states.pop().expect("a resolved Dockerfile has its target stage");
     let mut config = state.config;
@@ -98,11 +100,11 @@ pub fn plan(resolved: &Resolved, options: &PlanOptions<'_>) -> Result<Plan, Plan
 struct Planner<'a> {
     options: &'a PlanOptions<'a>,
     resolved: &'a Resolved,
-    platform_args: BTreeMap<String, String>,
     text: Text<'a>,
     graph: Graph,
     bases: HashMap<NodeId, BaseImage>,
     states: Vec<StageState>,
+    errors: Vec<PlanError>,
 }
 
 /// What an instruction comes to.
@@ -147,7 +149,8 @@ impl Counter {
 }
 
 impl Planner<'_> {
-    fn stage(&mut self, stage: &ResolvedStage) -> Result<(), PlanError> {
+    /// Plans a stage; an instruction that cannot be built is left out, so that all of them are found.
+    fn stage(&mut self, stage: &ResolvedStage) {
         let mut counter = Counter::new(stage, self.resolved.stages.len() == 1);
         let label = counter.label(&format!("FROM {}", stage.base_name));
         let top = self.base(&stage.base, label, stage);
@@ -157,10 +160,14 @@ impl Planner<'_> {
             Base::Stage(index) => self.states[*index].child(),
         };
         for found in &stage.instructions {
-            self.instruction(&mut state, found, (stage, &mut counter))?;
+            if let Err(mut error) = self.instruction(&mut state, found, (stage, &mut counter)) {
+                if found.origin == Origin::BaseImage {
+                    error.span = Some(found.span);
+                }
+                self.errors.push(error);
+            }
         }
         self.states.push(state);
-        Ok(())
     }
 
     /// Returns the node of a base; the first stage that needs an image gives its node the label.
@@ -216,7 +223,9 @@ impl Planner<'_> {
             self.base(base, format!("[{}] FROM {name}", stage.name), stage)
         });
         match &found.instruction {
-            Instruction::Run(run) => run::run(state, run, found.span, self.options).map(Planned::Op),
+            Instruction::Run(run) => {
+                run::run(state, run, found.span, (self.options.network, self.given())).map(Planned::Op)
+            }
             Instruction::Copy(copy) => copy::copy(state, copy, from).map(Planned::Op),
             Instruction::Add(add) => copy::add(state, add).map(Planned::Op),
             Instruction::Workdir(workdir) => {
@@ -228,36 +237,24 @@ impl Planner<'_> {
                 let op = Op::File(FileAction::MakeDirectory { path, user });
                 Ok(Planned::Op(PlannedOp { op, from: None, created_by }))
             }
-            Instruction::Arg(arg) => self.declare(state, arg, stage).map(|created_by| Planned::Config { created_by }),
+            Instruction::Arg(arg) => self.declare(state, arg).map(|created_by| Planned::Config { created_by }),
             other => config::change(state, other, found.span).map(|created_by| Planned::Config { created_by }),
         }
     }
 
+    /// Returns the arguments of the command line.
+    fn given(&self) -> &BTreeMap<String, String> {
+        &self.resolved.global.arguments().given
+    }
+
     /// Declares the arguments of an ARG and returns the text for the history.
-    fn declare(
-        &self,
-        state: &mut StageState,
-        arg: &dockerfile::Arg,
-        stage: &ResolvedStage,
-    ) -> Result<String, PlanError> {
+    fn declare(&self, state: &mut StageState, arg: &dockerfile::Arg) -> Result<String, PlanError> {
         let mut shown = Vec::new();
         for declaration in &arg.declarations {
             let name = &declaration.name;
-            let value = match (self.options.build_args.get(name), &declaration.default) {
-                (Some(value), _) => Some(value.clone()),
-                (None, Some(default)) => Some(state.expand(default)?),
-                (None, None) => self.inherited(name, stage),
-            };
-            shown.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
-            state.declare(name, value);
+            let value = state.declare(declaration, &self.resolved.global)?;
+            shown.push(value.map_or_else(|| name.clone(), |value| format!("{name}={value}")));
         }
         Ok(format!("ARG {}", shown.join(" ")))
-    }
-
-    /// Returns the value of an argument that is declared without one.
-    fn inherited(&self, name: &str, stage: &ResolvedStage) -> Option<String> {
-        let global = self.resolved.global_args.get(name).or_else(|| self.platform_args.get(name));
-        let own = (name == "TARGETSTAGE").then(|| stage.name.clone());
-        global.cloned().or(own)
     }
 }

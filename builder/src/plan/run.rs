@@ -1,9 +1,11 @@
 //! RUN becomes an exec op.
 
+use std::collections::BTreeMap;
+
 use dockerfile::{Invocation, NetworkMode, Run, Security, Span};
 
 use super::stage::StageState;
-use super::{PlanError, PlanOptions, PlanProblem, PlannedOp};
+use super::{PlanError, PlanProblem, PlannedOp};
 use crate::graph::{Exec, Op, RunNetwork};
 use crate::spanned::Spanned;
 
@@ -27,7 +29,7 @@ pub(super) fn run(
     state: &StageState,
     run: &Run,
     span: Span,
-    options: &PlanOptions<'_>,
+    (network, given): (RunNetwork, &BTreeMap<String, String>),
 ) -> Result<PlannedOp, PlanError> {
     refuse(run, span)?;
     let args = match run.command.invocation() {
@@ -44,9 +46,9 @@ pub(super) fn run(
     if args.is_empty() {
         return Err(Spanned::new(span, PlanProblem::Blank { instruction: "RUN" }));
     }
-    let (env, unkeyed_env) = environment(state, options);
+    let (env, unkeyed_env) = environment(state, given);
     let network = match run.network {
-        NetworkMode::Default => options.network,
+        NetworkMode::Default => network,
         NetworkMode::None => RunNetwork::None,
         NetworkMode::Host => return Err(not_built(span, "`RUN --network=host`")),
     };
@@ -74,11 +76,11 @@ pub(super) fn not_built(span: Span, what: &str) -> PlanError {
 }
 
 /// Returns the environment of the process, and the names in it that are not part of its cache key.
-fn environment(state: &StageState, options: &PlanOptions<'_>) -> (Vec<String>, Vec<String>) {
+fn environment(state: &StageState, given: &BTreeMap<String, String>) -> (Vec<String>, Vec<String>) {
     let mut env = state.environment();
     let mut unkeyed = Vec::new();
-    for name in PROXIES.into_iter().filter(|name| !state.is_declared(name)) {
-        if let Some(value) = options.build_args.get(name) {
+    for name in PROXIES.into_iter().filter(|name| !state.scope.is_declared(name)) {
+        if let Some(value) = given.get(name) {
             env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
             env.push(format!("{name}={value}"));
             unkeyed.push(name.to_owned());

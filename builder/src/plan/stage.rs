@@ -1,8 +1,6 @@
 //! What a stage has come to while its instructions are planned.
 
-use std::borrow::Cow;
-
-use dockerfile::{Variables, Word, Workdir};
+use dockerfile::{ArgDeclaration, GlobalScope, Scope, Word, Workdir};
 use oci::{ImageConfig, Platform};
 
 use super::{PlanError, PlanProblem};
@@ -18,18 +16,10 @@ pub(super) struct StageState {
     pub(super) top: NodeId,
     pub(super) config: ImageConfig,
     pub(super) history: Vec<PlannedEntry>,
-    /// ENV and ARG in one: what instructions expand and RUN sees. The later of two declarations wins.
-    variables: Vec<(String, String)>,
-    /// Names of ARGs that have a value, in the order of their declaration.
-    args: Vec<String>,
+    /// What instructions expand and RUN sees.
+    pub(super) scope: Scope,
     /// Whether this stage has a CMD of its own, which an ENTRYPOINT does not clear.
     pub(super) has_cmd: bool,
-}
-
-impl Variables for StageState {
-    fn lookup(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| Cow::Borrowed(value.as_str()))
-    }
 }
 
 impl StageState {
@@ -43,13 +33,15 @@ impl StageState {
     /// Begins with an image, whose triggers are used up.
     pub(super) fn new(top: NodeId, mut config: ImageConfig) -> Self {
         config.config.on_build.clear();
-        let pairs = config.config.env.iter().filter_map(|entry| entry.split_once('='));
-        let mut variables: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        if !variables.iter().any(|(name, _)| name == "PATH") {
-            let path = DEFAULT_PATH.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-            variables.extend(path);
+        let mut scope = Scope::default();
+        let is_path = |entry: &String| entry.starts_with("PATH=");
+        let path = (!config.config.env.iter().any(is_path)).then_some(DEFAULT_PATH);
+        for entry in config.config.env.iter().map(String::as_str).chain(path) {
+            if let Some((name, value)) = entry.split_once('=') {
+                scope.set(name, value);
+            }
         }
-        Self { top, config, history: Vec::new(), variables, args: Vec::new(), has_cmd: false }
+        Self { top, config, history: Vec::new(), scope, has_cmd: false }
     }
 
     /// Begins where this stage ends.
@@ -60,11 +52,11 @@ impl StageState {
     }
 
     pub(super) fn expand(&self, word: &Word) -> Result<String, PlanError> {
-        word.expand(self).map_err(|source| expansion(word, source))
+        word.expand(&self.scope).map_err(|source| expansion(word, source))
     }
 
     pub(super) fn expand_words(&self, word: &Word) -> Result<Vec<String>, PlanError> {
-        word.expand_words(self).map_err(|source| expansion(word, source))
+        word.expand_words(&self.scope).map_err(|source| expansion(word, source))
     }
 
     /// Sets a variable of the image and of what follows.
@@ -76,37 +68,29 @@ impl StageState {
             Some(known) => *known = entry,
             None => env.push(entry),
         }
-        self.set(name, value);
+        self.scope.set(name, value);
     }
 
-    /// Declares a build argument; without a value it stays what it was.
-    pub(super) fn declare(&mut self, name: &str, value: Option<String>) {
-        let Some(value) = value else { return };
-        self.set(name, &value);
-        if !self.args.iter().any(|known| known == name) {
-            self.args.push(name.to_owned());
-        }
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        match self.variables.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => value.clone_into(known),
-            None => self.variables.push((name.to_owned(), value.to_owned())),
-        }
+    /// Declares a build argument and returns its value.
+    pub(super) fn declare(
+        &mut self,
+        declaration: &ArgDeclaration,
+        global: &GlobalScope,
+    ) -> Result<Option<String>, PlanError> {
+        self.scope.declare(declaration, global).map_err(|source| match &declaration.default {
+            Some(default) => expansion(default, source),
+            None => Spanned::new(declaration.span, PlanProblem::Expand { text: declaration.name.clone(), source }),
+        })
     }
 
     /// Returns the environment of a process of this stage.
     pub(super) fn environment(&self) -> Vec<String> {
-        self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        self.scope.variables().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// Returns the arguments that have a value, as `NAME=value`, in the order of their declaration.
     pub(super) fn declared_args(&self) -> Vec<String> {
-        self.args.iter().filter_map(|name| self.lookup(name).map(|value| format!("{name}={value}"))).collect()
-    }
-
-    pub(super) fn is_declared(&self, name: &str) -> bool {
-        self.args.iter().any(|known| known == name)
+        self.scope.args().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// Returns the words before the text of a shell form.
