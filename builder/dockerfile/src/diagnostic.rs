@@ -3,7 +3,7 @@
 //! Drawing the excerpt and its marker is the CLI's work.
 
 use crate::expand::ExpandError;
-use crate::{Span, Word};
+use crate::{Rule, Span, Word};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub struct Diagnostic {
     /// What would help.
     pub help: Option<Help>,
     /// The name of docker's lint rule that this is, for `# check=skip=…`.
-    pub rule: Option<&'static str>,
+    pub rule: Option<Rule>,
 }
 
 /// What would help.
@@ -68,7 +68,7 @@ impl Diagnostic {
         self
     }
 
-    pub(crate) fn rule(mut self, rule: &'static str) -> Self {
+    pub(crate) fn rule(mut self, rule: Rule) -> Self {
         self.rule = Some(rule);
         self
     }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! parse(text) ─▶ Parsed { dockerfile, diagnostics }        every mistake at once, nothing lost that was right
+//! check(parsed, what is known) ─▶ every diagnostic          names, values, docker's lint rules
 //! word.expand(variables) ─▶ String                         later, by whoever knows the variables
 //! ```
 //!
 //! Pure: no I/O, no environment, no panic on any input. The language is that of Dockerfile frontend 1.26.
 //!
-//! Not here: resolving names, planning, drawing excerpts, the lint rules that need more than one line.
+//! Not here: asking registries for names, planning, drawing excerpts.
 //!
 //! ```
 //! let parsed = dockerfile::parse("FROM alpine\nRNU true\n");
@@ -15,6 +16,7 @@
 //! assert_eq!(parsed.diagnostics[0].title, "unknown instruction `RNU`");
 //! ```
 
+mod check;
 mod command;
 mod csv;
 mod diagnostic;
@@ -30,6 +32,7 @@ mod mount;
 mod parse;
 mod pattern;
 mod print;
+mod rule;
 mod scope;
 mod source;
 mod stages;
@@ -37,6 +40,7 @@ mod suggest;
 mod template;
 mod word;
 
+pub use check::{BaseFacts, CheckOptions, check};
 pub use command::{Command, Invocation};
 pub use diagnostic::{Diagnostic, Help, Severity};
 pub use directives::{Check, Directives, LANGUAGE_VERSION, Rules};
@@ -51,6 +55,7 @@ pub use instruction::{
 pub use mount::{BindMount, CacheMount, Mount, MountError, MountFlag, SecretMount, Sharing, SshMount, TmpfsMount};
 pub use parse::{MAX_INSTRUCTIONS, MAX_LINE, MAX_SIZE, parse, parse_trigger};
 pub use pattern::PatternError;
+pub use rule::Rule;
 pub use scope::{BuildArguments, GlobalScope, Scope};
 pub use source::{Position, Source, Span, decode};
 pub use stages::{ImageTriggers, Meaning, SourceName, StageBase, Stages, sources};

@@ -18,7 +18,7 @@ use crate::heredoc;
 use crate::instruction::{self, Instruction, Keyword, Located, Reading, Statement};
 use crate::lines::{Cursor, Fragment, LogicalLine};
 use crate::template::{self, Grammar};
-use crate::{Diagnostic, Span, Word};
+use crate::{Diagnostic, Rule, Span, Word};
 
 /// How many bytes a Dockerfile may have.
 pub const MAX_SIZE: usize = 4 << 20;
@@ -208,7 +208,7 @@ impl Reader<'_> {
     fn read(&mut self, line: &LogicalLine, context: &mut Context) -> Line {
         for empty in &line.empty_lines {
             let warning = Diagnostic::warning(*empty, "an empty line between continued ones");
-            context.report(warning.rule("NoEmptyContinuation"));
+            context.report(warning.rule(Rule::NoEmptyContinuation));
         }
         let whole = line.fragment().trim();
         let statement = Statement::split(whole);
@@ -277,7 +277,7 @@ impl Builder {
         if !self.names.insert(key) {
             let warning = Diagnostic::warning(name.span, format!("a second stage is named `{}`", name.text));
             let warning = warning.label("later lines mean this one");
-            context.report(warning.rule("DuplicateStageName"));
+            context.report(warning.rule(Rule::DuplicateStageName));
         }
     }
 

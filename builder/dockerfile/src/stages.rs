@@ -336,7 +336,7 @@ mod tests {
     fn a_blank_base_is_a_mistake_in_every_stage() {
         fails(
             "ARG E=\nFROM $E AS x\nFROM ${F:?want}\nFROM a\n",
-            &["the image name `$E` is blank after expansion", "cannot expand `${F:?want}`: F: want F"],
+            &["the image name `$E` is blank after expansion", "cannot expand `${F:?want}`: F: want"],
         );
     }
 }

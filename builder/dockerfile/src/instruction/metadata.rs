@@ -4,7 +4,7 @@ use super::{Keyword, Statement, missing, other_array};
 use crate::flags::Flags;
 use crate::json::{self, Json};
 use crate::parse::Context;
-use crate::{Diagnostic, Literal, Word};
+use crate::{Diagnostic, Literal, Rule, Word};
 
 /// EXPOSE.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Maintainer {
         }
         let warning = Diagnostic::warning(statement.keyword.span(), "MAINTAINER is deprecated");
         let warning = warning.note("use `LABEL org.opencontainers.image.authors=…`");
-        context.report(warning.rule("MaintainerDeprecated"));
+        context.report(warning.rule(Rule::MaintainerDeprecated));
         let name = Literal { text: statement.arguments.text().to_owned(), span: statement.arguments.span() };
         Some(Self { name })
     }
