@@ -2,7 +2,7 @@
 //!
 //! | input | in the key | why |
 //! |---|---|---|
-//! | the op after expansion: arguments, environment, directory, user, network, destinations, owners, modes | yes | it decides the result |
+//! | the op after expansion: arguments, script, environment, directory, user, network, destinations, owners, modes | yes | it decides the result |
 //! | build arguments that the step can see | yes, as environment | a step may print them |
 //! | predefined proxy arguments | names no, values no | where a build runs must not matter (Dockerfile reference, "Predefined ARGs") |
 //! | the layers below | yes, as chain ID | their content, however they were made |
@@ -83,12 +83,13 @@ fn op_value(op: &Op) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Exec, RunNetwork};
+    use crate::graph::{Exec, InlineFile, RunNetwork};
     use oci::{DiffId, Digest};
 
     fn exec() -> Exec {
         Exec {
             args: vec!["/bin/sh".to_owned(), "-c".to_owned(), "make".to_owned()],
+            script: None,
             env: vec!["A=1".to_owned(), "HTTP_PROXY=http://proxy".to_owned()],
             unkeyed_env: vec!["HTTP_PROXY".to_owned()],
             cwd: "/".to_owned(),
@@ -105,12 +106,13 @@ mod tests {
     #[test]
     fn every_field_that_decides_the_result_changes_the_key() {
         let base = key(exec(), &[b"a"]);
-        let changed: [fn(&mut Exec); 5] = [
+        let changed: [fn(&mut Exec); 6] = [
             |exec| exec.args.push("x".to_owned()),
             |exec| exec.env[0] = "A=2".to_owned(),
             |exec| exec.cwd = "/x".to_owned(),
             |exec| exec.user = "app".to_owned(),
             |exec| exec.network = RunNetwork::None,
+            |exec| exec.script = Some(InlineFile { name: "EOF".to_owned(), content: "#!/bin/sh\n".to_owned() }),
         ];
         for change in changed {
             let mut exec = exec();

@@ -67,6 +67,9 @@ pub enum Source {
 #[expect(missing_docs, reason = "the fields are an image config's own")]
 pub struct Exec {
     pub args: Vec<String>,
+    /// A program that the Dockerfile itself holds, at `/dev/pipes/NAME` while the process runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<InlineFile>,
     /// `NAME=value`, in order.
     pub env: Vec<String>,
     /// Names in `env` whose values are not part of the cache key (the predefined proxy arguments).
@@ -131,12 +134,21 @@ pub enum CopyFrom {
     Input,
 }
 
-/// A here-document that becomes a file.
+/// A here-document as a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[expect(missing_docs, reason = "the fields say it")]
 pub struct InlineFile {
     pub name: String,
     pub content: String,
+}
+
+impl InlineFile {
+    /// Returns where the file is when it is run as a program; its name may hold anything, also dots only.
+    pub(crate) fn program_path(&self) -> String {
+        let is_plain = self.name.chars().any(|c| c != '.');
+        let name = if is_plain { self.name.replace('/', "_") } else { "script".to_owned() };
+        format!("/dev/pipes/{name}")
+    }
 }
 
 /// What happens to a tar archive among the sources.
@@ -187,6 +199,19 @@ impl NodeId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_stays_in_its_directory_whatever_its_name() {
+        for (name, path) in [
+            ("EOF", "/dev/pipes/EOF"),
+            ("../x", "/dev/pipes/.._x"),
+            ("..", "/dev/pipes/script"),
+            ("", "/dev/pipes/script"),
+        ] {
+            let file = InlineFile { name: name.to_owned(), content: String::new() };
+            assert_eq!(file.program_path(), path);
+        }
+    }
 
     #[test]
     fn equal_ops_on_equal_inputs_are_one_node() {

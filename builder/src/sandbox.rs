@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use runtime::network::{Attachment, Network, NetworkConfig, NetworkError};
 use runtime::{
-    Container, ExitStatus, GeneratedFile, NetworkNamespace, RunError, Runtime, Stdio, User, UserError, WaitError,
+    Container, ExitStatus, GeneratedFile, GeneratedKind, NetworkNamespace, RunError, Runtime, Stdio, User, UserError,
+    WaitError,
 };
 use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
@@ -148,15 +149,26 @@ fn container(rootfs: &Path, exec: &Exec, connection: &Connection) -> Result<Cont
         user,
         hostname: HOSTNAME.to_owned(),
         mounts: Vec::new(),
-        files: generated_files(HOSTNAME, connection),
+        files: generated_files(HOSTNAME, connection).into_iter().chain(script(exec)).collect(),
         network: connection.namespace.clone(),
     })
+}
+
+/// Returns the program that a RUN holds itself, at the place where its arguments name it.
+fn script(exec: &Exec) -> Option<GeneratedFile> {
+    let script = exec.script.as_ref()?;
+    let contents = script.content.clone().into_bytes();
+    Some(GeneratedFile { path: script.program_path(), contents, kind: GeneratedKind::Program })
 }
 
 /// Makes the files of `/etc` that belong to a container, not to its image.
 pub fn generated_files(hostname: &str, connection: &Connection) -> Vec<GeneratedFile> {
     let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
-    let file = |path: &str, contents: String| GeneratedFile { path: path.to_owned(), contents: contents.into_bytes() };
+    let file = |path: &str, contents: String| GeneratedFile {
+        path: path.to_owned(),
+        contents: contents.into_bytes(),
+        kind: GeneratedKind::Data,
+    };
     vec![
         file("/etc/hosts", hosts),
         file("/etc/hostname", format!("{hostname}\n")),

@@ -24,12 +24,12 @@ use rustix::mount::{
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, set_capabilities};
 
-use crate::Step;
 use crate::capabilities::{ALLOWED, dropped, only};
 use crate::detached::EMPTY;
 use crate::kernel_paths::{MASKED_PROC, MASKED_SYS, READ_ONLY_PROC};
-use crate::plan::{NetworkPlan, Plan, StdioPlan};
+use crate::plan::{NetworkPlan, Plan, PlannedFile, StdioPlan};
 use crate::sys::{self, Block, Reach};
+use crate::{GeneratedKind, Step};
 
 /// Where the status pipe is once the other descriptors are closed.
 const STATUS: i32 = 3;
@@ -110,7 +110,7 @@ fn build_world(plan: &Plan) -> Result<(), Failure> {
         attach(&mount.mount, &plan.root, &mount.target).map_err(on(Step::AttachMount, number))?;
     }
     for (number, file) in plan.files.iter().enumerate() {
-        attach_clone(&plan.scratch, &file.name, &plan.root, &file.target).map_err(on(Step::AttachFile, number))?;
+        attach_file(plan, file).map_err(on(Step::AttachFile, number))?;
     }
     pivot(plan).map_err(at(Step::Pivot))
 }
@@ -154,8 +154,14 @@ fn clone_mount(from: impl AsFd, path: &CStr) -> Result<OwnedFd, Errno> {
     open_tree(from, path, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-fn attach_clone(from: &OwnedFd, path: &CStr, root: &OwnedFd, target: &CStr) -> Result<(), Errno> {
-    attach(&clone_mount(from, path)?, root, target)
+/// Attaches a generated file; the directory that holds them lets no program run.
+fn attach_file(plan: &Plan, file: &PlannedFile) -> Result<(), Errno> {
+    let mount = clone_mount(&plan.scratch, &file.name)?;
+    if file.kind == GeneratedKind::Program {
+        let (set, clear) = (MountAttrFlags::MOUNT_ATTR_RDONLY, MountAttrFlags::MOUNT_ATTR_NOEXEC);
+        sys::change_mount(mount.as_fd(), (set.bits().into(), clear.bits().into()), Reach::Mount)?;
+    }
+    attach(&mount, &plan.root, &file.target)
 }
 
 /// Makes a mount of the namespaces that this process is in.

@@ -75,13 +75,24 @@ pub enum Access {
 
 /// A file that is mounted into one container and ends with it, such as `/etc/resolv.conf`.
 ///
-/// Root inside may write to it; no layer and no other container sees that.
+/// Its owner is root. No layer and no other container sees what is written to it.
 #[derive(Clone, Debug)]
 pub struct GeneratedFile {
     /// Absolute path inside the container, resolved like a mount's target.
     pub path: String,
-    /// The bytes; mode 0644, owner root.
+    /// The bytes.
     pub contents: Vec<u8>,
+    /// What it is for.
+    pub kind: GeneratedKind,
+}
+
+/// What a [`GeneratedFile`] is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GeneratedKind {
+    /// To be read, and written by root: mode 0644.
+    Data,
+    /// To be run by everybody, and written by nobody: mode 0755, mounted read-only.
+    Program,
 }
 
 /// The network a container sees.

@@ -19,7 +19,7 @@ use rustix::mount::{
 };
 
 use crate::sys::{Reach, restrict_mount};
-use crate::{Access, GeneratedFile};
+use crate::{Access, GeneratedFile, GeneratedKind};
 
 /// The device nodes of `/dev`, with the number each must have: null, zero, full, random, urandom, tty.
 pub(crate) const DEVICES: [(&CStr, u32, u32); 6] =
@@ -141,7 +141,11 @@ pub(crate) fn scratch(files: &[GeneratedFile]) -> io::Result<OwnedFd> {
     rustix::fs::mkdirat(&mount, EMPTY, Mode::from_raw_mode(0o555))?;
     for (number, file) in files.iter().enumerate() {
         let mut out = std::fs::File::from(empty_file(&mount, &scratch_name(number))?);
-        rustix::fs::fchmod(&out, Mode::from_raw_mode(0o644))?;
+        let mode = match file.kind {
+            GeneratedKind::Data => 0o644,
+            GeneratedKind::Program => 0o755,
+        };
+        rustix::fs::fchmod(&out, Mode::from_raw_mode(mode))?;
         io::Write::write_all(&mut out, &file.contents)?;
     }
     rustix::fs::chmodat(&mount, EMPTY, Mode::from_raw_mode(0o555), AtFlags::empty())?;

@@ -36,7 +36,7 @@ mod targets;
 pub mod terminal;
 mod users;
 
-pub use container::{Access, Container, GeneratedFile, Mount, MountSource, NetworkNamespace, Stdio};
+pub use container::{Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, NetworkNamespace, Stdio};
 pub use enter::{EnterError, Missing, Obstacle, Privilege, enter};
 pub use running::{ExitStatus, Killer, Running, SignalError, WaitError};
 pub use runtime::{CommandProblem, RunError, Runtime};

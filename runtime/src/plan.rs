@@ -18,7 +18,7 @@ use crate::seccomp::Filters;
 use crate::sys::{CStringArray, above_standard};
 use crate::targets::{Kind, MadeTargets, TargetError, Targets};
 use crate::terminal::{self, Pair};
-use crate::{Container, Mount, MountSource, NetworkNamespace, Stdio};
+use crate::{Container, GeneratedKind, Mount, MountSource, NetworkNamespace, Stdio};
 
 /// Searched when the environment of the container has no `PATH`; it is not set for the command.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -91,6 +91,7 @@ pub(crate) struct PlannedMount {
 pub(crate) struct PlannedFile {
     pub(crate) name: CString,
     pub(crate) target: CString,
+    pub(crate) kind: GeneratedKind,
 }
 
 #[derive(Debug)]
@@ -241,7 +242,7 @@ impl World {
             let target = Path::new(&file.path);
             let real = self.targets.ensure(target, Kind::File).map_err(|problem| target_error(target, problem))?;
             let target = c_string("a generated file", real.as_os_str().as_bytes())?;
-            planned.push(PlannedFile { name: detached::scratch_name(number), target });
+            planned.push(PlannedFile { name: detached::scratch_name(number), target, kind: file.kind });
         }
         Ok(planned)
     }

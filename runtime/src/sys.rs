@@ -203,8 +203,13 @@ pub(crate) fn reset_signals() {
 
 /// Changes the attributes of a mount, and of those below it if `recursive` is set. *child*
 pub(crate) fn restrict_mount(mount: BorrowedFd<'_>, attributes: u64, reach: Reach) -> Result<(), Errno> {
+    change_mount(mount, (attributes, 0), reach)
+}
+
+/// Sets some attributes of a mount and clears others. *child*
+pub(crate) fn change_mount(mount: BorrowedFd<'_>, (set, clear): (u64, u64), reach: Reach) -> Result<(), Errno> {
     // struct mount_attr: set, clear, propagation, user namespace
-    let change = [attributes, 0, 0, 0];
+    let change = [set, clear, 0, 0];
     let flags = match reach {
         Reach::Mount => libc::AT_EMPTY_PATH,
         Reach::Tree => libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,

@@ -6,7 +6,7 @@ use dockerfile::{Invocation, NetworkMode, Run, Security, Span};
 
 use super::stage::StageState;
 use super::{PlanError, PlanProblem, PlannedOp};
-use crate::graph::{Exec, Op, RunNetwork};
+use crate::graph::{Exec, InlineFile, Op, RunNetwork};
 use crate::spanned::Spanned;
 
 /// Arguments that need no declaration and whose values are in no cache key and no history.
@@ -32,6 +32,7 @@ pub(super) fn run(
     (network, given): (RunNetwork, &BTreeMap<String, String>),
 ) -> Result<PlannedOp, PlanError> {
     refuse(run, span)?;
+    let mut script = None;
     let args = match run.command.invocation() {
         Invocation::Exec(args) => args.to_vec(),
         Invocation::Shell(text) => {
@@ -39,8 +40,9 @@ pub(super) fn run(
             args.push(text.into_owned());
             args
         }
-        Invocation::Script { .. } => {
-            return Err(not_built(span, "a here-document of RUN that begins with `#!`"));
+        Invocation::Script { name, content } => {
+            let file = InlineFile { name: name.to_owned(), content: content.into_owned() };
+            vec![script.insert(file).program_path()]
         }
     };
     if args.is_empty() {
@@ -54,7 +56,7 @@ pub(super) fn run(
     };
     let created_by = created_by(state, &args);
     let user = state.config.config.user.clone();
-    let exec = Exec { args, env, unkeyed_env, cwd: state.directory().to_owned(), user, network };
+    let exec = Exec { args, script, env, unkeyed_env, cwd: state.directory().to_owned(), user, network };
     Ok(PlannedOp { op: Op::Exec(exec), from: None, created_by })
 }
 

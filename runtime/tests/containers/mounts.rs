@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use runtime::{Access, Container, GeneratedFile, Mount, MountSource, RunError, Runtime};
+use runtime::{Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, RunError, Runtime};
 
 use crate::image::{Image, output, run, start};
 use crate::{Test, tests};
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_target_below_another_mount_is_made_inside_it,
     a_handle_can_be_bound,
     generated_files_are_private_and_writable,
+    a_generated_program_runs_and_cannot_be_written,
     a_linked_proc_or_sys_or_dev_is_refused,
     links_never_lead_a_target_outside,
     targets_in_kernel_filesystems_are_refused,
@@ -35,7 +36,7 @@ fn tmpfs(target: &str) -> Mount {
 }
 
 fn file(path: &str, contents: &str) -> GeneratedFile {
-    GeneratedFile { path: path.to_owned(), contents: contents.as_bytes().to_vec() }
+    GeneratedFile { path: path.to_owned(), contents: contents.as_bytes().to_vec(), kind: GeneratedKind::Data }
 }
 
 /// Everything below a directory: path, mode, owner, size, modification time.
@@ -158,6 +159,19 @@ fn generated_files_are_private_and_writable(runtime: &Runtime) {
     assert_eq!(output(runtime, &container), expected);
     assert_eq!(output(runtime, &container), expected, "a second container does not see what the first wrote");
     assert_eq!(fs::read_to_string(image.path("etc/resolv.conf")).unwrap(), "of the image\n");
+}
+
+fn a_generated_program_runs_and_cannot_be_written(runtime: &Runtime) {
+    let image = Image::new();
+    let before = listing(&image.root());
+    let script = file("/dev/pipes/EOF", "#!/bin/sh\necho \"$0 ran\"; echo x >>\"$0\" || echo kept\n");
+    let mut container = image.shell("/dev/pipes/EOF 2>/dev/null; stat -c '%a %u' /dev/pipes/EOF; /etc/data || echo $?");
+    container.files = vec![
+        GeneratedFile { kind: GeneratedKind::Program, ..script },
+        GeneratedFile { contents: b"#!/bin/sh\n".to_vec(), ..file("/etc/data", "") },
+    ];
+    assert_eq!(output(runtime, &container), "/dev/pipes/EOF ran\nkept\n755 0\n126");
+    assert_eq!(listing(&image.root()), before);
 }
 
 fn a_linked_proc_or_sys_or_dev_is_refused(runtime: &Runtime) {
