@@ -109,6 +109,15 @@ impl Diagnostics {
         }
     }
 
+    /// Returns whether one more would be kept, be it as the remark that there are more.
+    pub(crate) fn takes(&self, severity: Severity) -> bool {
+        let count = match severity {
+            Severity::Error => self.errors,
+            Severity::Warning => self.warnings,
+        };
+        count <= MOST
+    }
+
     /// Returns how many errors were added.
     pub(crate) fn errors(&self) -> usize {
         self.errors

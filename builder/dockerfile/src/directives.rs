@@ -78,7 +78,11 @@ pub(crate) fn read(source: &str, diagnostics: &mut Diagnostics) -> (Directives, 
         }
         match key.as_str() {
             "syntax" => directives.syntax = Some(checked_syntax(value, diagnostics)),
-            "check" => directives.check = Some(read_check(value, diagnostics)),
+            "check" => {
+                let (check, mistakes) = read_check(value);
+                directives.check = Some(check);
+                mistakes.into_iter().for_each(|mistake| diagnostics.add(mistake));
+            }
             _ if has_shebang => {}
             _ => directives.escape = read_escape(&value, diagnostics),
         }
@@ -89,13 +93,20 @@ pub(crate) fn read(source: &str, diagnostics: &mut Diagnostics) -> (Directives, 
 
 /// Splits `# key = value` into the key and the offset of the value.
 fn split(line: &str) -> Option<(&str, usize)> {
-    let text = line.trim_start().strip_prefix('#')?.trim_start();
+    let comment = line.trim_start().strip_prefix('#')?;
+    let (key, value) = split_option(comment)?;
+    Some((key, line.len() - comment.len() + value))
+}
+
+/// Splits `key = value` into the key and the offset of the value.
+pub(crate) fn split_option(comment: &str) -> Option<(&str, usize)> {
+    let text = comment.trim_start();
     let key = text.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     if !key.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return None;
     }
     let value = text[key.len()..].trim_start().strip_prefix('=')?.trim_start();
-    (!value.is_empty()).then_some((key, line.len() - value.len()))
+    (!value.is_empty()).then_some((key, comment.len() - value.len()))
 }
 
 fn read_escape(value: &Literal, diagnostics: &mut Diagnostics) -> char {
@@ -136,30 +147,57 @@ fn version(tag: &str) -> Option<(u32, u32)> {
     Some((major, numbers.next().and_then(Result::ok).unwrap_or(0)))
 }
 
-fn read_check(value: Literal, diagnostics: &mut Diagnostics) -> Check {
-    let text = value.text.clone();
+/// Returns the part of a check directive's value that docker reads, which is all up to the first blank.
+pub(crate) fn before_blank(value: &Literal) -> (Literal, Option<Diagnostic>) {
+    let Some((text, rest)) = value.text.split_once(' ') else { return (value.clone(), None) };
     let span = value.span;
-    let mut check = Check { skip: Rules::Named(vec![]), experimental: Rules::Named(vec![]), error: false, text: value };
-    for option in text.split(';') {
-        let (key, setting) = option.split_once('=').unwrap_or((option, ""));
-        match (key.trim(), setting.trim()) {
-            ("skip", names) if !names.is_empty() => check.skip = rules(names),
-            ("experimental", names) if !names.is_empty() => check.experimental = rules(names),
-            ("error", setting) if crate::flags::boolean(setting).is_some() => {
-                check.error = crate::flags::boolean(setting).unwrap_or_default();
-            }
-            (name, _) => {
-                let error = Diagnostic::error(span, format!("invalid check option `{}`", option.trim()));
-                let names = ["skip", "error", "experimental"];
-                diagnostics.add(if names.contains(&name) { error } else { error.suggest(name, names) });
+    let is_verbatim = span.end - span.start == value.text.len();
+    let part = |start, end| if is_verbatim { Span::new(start, end) } else { span };
+    let kept = Literal { text: text.to_owned(), span: part(span.start, span.start + text.len()) };
+    let is_comment = rest.trim_start().starts_with("//");
+    let warning = (!is_comment).then(|| {
+        let rest = part(span.end.saturating_sub(rest.len()), span.end);
+        let warning = Diagnostic::warning(rest, "check options end at the first blank");
+        warning.label("is not read").note("a remark begins with `//`")
+    });
+    (kept, warning)
+}
+
+fn read_check(value: Literal) -> (Check, Vec<Diagnostic>) {
+    let (kept, warning) = before_blank(&value);
+    let (check, mut mistakes) = Check::read(kept);
+    mistakes.extend(warning);
+    (Check { text: value, ..check }, mistakes)
+}
+
+impl Check {
+    /// Reads options such as `skip=A,B;error=true`, and says what is wrong with them.
+    pub(crate) fn read(text: Literal) -> (Self, Vec<Diagnostic>) {
+        let (skip, experimental) = (Rules::Named(Vec::new()), Rules::Named(Vec::new()));
+        let mut check = Self { skip, experimental, error: false, text };
+        let mut mistakes = Vec::new();
+        let (text, span) = (check.text.text.clone(), check.text.span);
+        for option in text.split(';').filter(|_| !text.is_empty()) {
+            let (key, setting) = option.split_once('=').unwrap_or((option, ""));
+            match (key.trim(), setting.trim()) {
+                ("skip", names) if !names.is_empty() => check.skip = rules(names),
+                ("experimental", names) if !names.is_empty() => check.experimental = rules(names),
+                ("error", setting) if crate::flags::boolean(setting).is_some() => {
+                    check.error = crate::flags::boolean(setting).unwrap_or_default();
+                }
+                (name, _) => {
+                    let error = Diagnostic::error(span, format!("invalid check option `{}`", option.trim()));
+                    let names = ["skip", "error", "experimental"];
+                    mistakes.push(if names.contains(&name) { error } else { error.suggest(name, names) });
+                }
             }
         }
+        (check, mistakes)
     }
-    check
 }
 
 fn rules(names: &str) -> Rules {
-    if names.eq_ignore_ascii_case("all") {
+    if names == "all" {
         return Rules::All;
     }
     Rules::Named(names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect())

@@ -1,7 +1,7 @@
 //! A Dockerfile: directives, global arguments, stages.
 
 use crate::instruction::{Arg, From, Instruction, Located};
-use crate::{Diagnostic, Directives, Severity};
+use crate::{Diagnostic, Directives, Severity, Span};
 
 /// What a file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,9 +37,16 @@ pub struct Parsed {
     pub dockerfile: Dockerfile,
     /// What is wrong, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
+    /// Where the lines of the file start.
+    pub(crate) line_starts: Vec<usize>,
 }
 
 impl Parsed {
+    /// Returns the line, from 1, on which `span` starts.
+    pub(crate) fn line_of(&self, span: Span) -> usize {
+        self.line_starts.partition_point(|start| *start <= span.start)
+    }
+
     /// Returns whether the file cannot be built.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)

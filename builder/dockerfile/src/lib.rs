@@ -28,15 +28,21 @@ mod heredoc;
 mod instruction;
 mod json;
 mod lines;
+mod location;
+mod mode;
 mod mount;
+mod outline;
 mod parse;
 mod pattern;
+mod port;
 mod print;
 mod rule;
 mod scope;
+mod signal;
 mod source;
 mod stages;
 mod suggest;
+mod targets;
 mod template;
 mod word;
 
@@ -52,13 +58,19 @@ pub use instruction::{
     KeyValue, Label, Located, Maintainer, NetworkMode, Onbuild, Run, Security, Shell, Stopsignal, User, Volume,
     Workdir,
 };
+pub use location::{Location, Place, Range};
+pub use mode::{FileKind, Mode, ModeError};
 pub use mount::{BindMount, CacheMount, Mount, MountError, MountFlag, SecretMount, Sharing, SshMount, TmpfsMount};
+pub use outline::{Outline, OutlineArg, OutlineMount, outline};
 pub use parse::{MAX_INSTRUCTIONS, MAX_LINE, MAX_SIZE, parse, parse_trigger};
 pub use pattern::PatternError;
+pub use port::{PortError, Ports, Protocol};
 pub use rule::Rule;
 pub use scope::{BuildArguments, GlobalScope, Scope};
+pub use signal::{Signal, SignalError};
 pub use source::{Position, Source, Span, decode};
 pub use stages::{ImageTriggers, Meaning, SourceName, StageBase, Stages, sources};
 pub use suggest::edit_distance;
+pub use targets::{Target, targets};
 pub use template::SyntaxErrorKind;
 pub use word::{Literal, NoVariables, Variables, Word};

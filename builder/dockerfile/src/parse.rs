@@ -18,7 +18,7 @@ use crate::heredoc;
 use crate::instruction::{self, Instruction, Keyword, Located, Reading, Statement};
 use crate::lines::{Cursor, Fragment, LogicalLine};
 use crate::template::{self, Grammar};
-use crate::{Diagnostic, Rule, Span, Word};
+use crate::{Diagnostic, Rule, Source, Span, Word};
 
 /// How many bytes a Dockerfile may have.
 pub const MAX_SIZE: usize = 4 << 20;
@@ -36,7 +36,7 @@ pub const MAX_INSTRUCTIONS: usize = 100_000;
 pub fn parse(source: &str) -> Parsed {
     let mut context = Context { escape: '\\', diagnostics: Diagnostics::default() };
     if let Some(refusal) = refuse(source) {
-        return Parsed { dockerfile: Dockerfile::default(), diagnostics: vec![refusal] };
+        return Parsed { diagnostics: vec![refusal], ..Parsed::default() };
     }
     let (directives, start) = directives::read(source, &mut context.diagnostics);
     context.escape = directives.escape;
@@ -56,7 +56,8 @@ pub fn parse(source: &str) -> Parsed {
         builder.add(line, &mut context);
     }
     let dockerfile = builder.finish(source, &mut context);
-    Parsed { dockerfile, diagnostics: context.diagnostics.into_sorted() }
+    let line_starts = Source::new(source).into_line_starts();
+    Parsed { dockerfile, diagnostics: context.diagnostics.into_sorted(), line_starts }
 }
 
 /// Parses an ONBUILD trigger out of the config of a base image.
@@ -98,7 +99,7 @@ pub fn parse_trigger(text: &str) -> Result<Located<Instruction>, Vec<Diagnostic>
 /// Refuses what is not even read.
 fn refuse(source: &str) -> Option<Diagnostic> {
     if source.len() > MAX_SIZE {
-        let title = format!("the file has {} bytes, more than the {MAX_SIZE} that are read", source.len());
+        let title = format!("the file is larger than the {MAX_SIZE} bytes that are read");
         return Some(Diagnostic::error(Span::default(), title));
     }
     let nul = source.find('\0')?;
@@ -195,6 +196,8 @@ impl Reader<'_> {
             let range = self.cursor.next_line()?;
             let text = self.source[range.clone()].trim_start();
             match text.strip_prefix('#') {
+                // Docker lets a lone `#` end the comments that belong to the next instruction, and a blank line not.
+                Some(comment) if comment.trim().is_empty() => self.comments.clear(),
                 Some(comment) => self.comments.push(comment.trim().to_owned()),
                 None if text.is_empty() => {}
                 None => {

@@ -100,7 +100,7 @@ impl GlobalScope {
 pub struct Scope {
     /// ENV and ARG in one, in the order of their first setting.
     variables: Vec<(String, String)>,
-    /// The arguments that have a value, in the order of their declaration.
+    /// The arguments in the order of their declaration, also those without a value.
     args: Vec<String>,
     declared: BTreeSet<String>,
 }
@@ -136,12 +136,11 @@ impl Scope {
             (None, Some(default)) => Some(default.expand(self)?),
             (None, None) => global.lookup(name).map(Cow::into_owned),
         };
-        self.declared.insert(name.clone());
+        if self.declared.insert(name.clone()) {
+            self.args.push(name.clone());
+        }
         if let Some(value) = &value {
             self.set(name, value);
-            if !self.args.contains(name) {
-                self.args.push(name.clone());
-            }
         }
         Ok(value)
     }
@@ -156,9 +155,9 @@ impl Scope {
         self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Returns the arguments that have a value, in the order of their declaration.
+    /// Returns the arguments in the order of their declaration; one without a value is empty, as docker's history shows it.
     pub fn args(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
-        self.args.iter().filter_map(|name| Some((name.as_str(), self.lookup(name)?)))
+        self.args.iter().map(|name| (name.as_str(), self.lookup(name).unwrap_or_default()))
     }
 }
 

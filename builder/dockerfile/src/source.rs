@@ -53,6 +53,11 @@ impl<'a> Source<'a> {
         Self { text, starts: std::iter::once(0).chain(after_newlines).collect() }
     }
 
+    /// Returns where the lines start.
+    pub(crate) fn into_line_starts(self) -> Vec<usize> {
+        self.starts
+    }
+
     /// Returns the line, from 1, on which `span` starts.
     pub fn line_of(&self, span: Span) -> usize {
         self.starts.partition_point(|start| *start <= span.start)

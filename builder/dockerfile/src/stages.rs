@@ -22,6 +22,8 @@ use crate::{Copy, Diagnostic, Dockerfile, GlobalScope, Instruction, Located, Run
 pub struct Stages<'a> {
     dockerfile: &'a Dockerfile,
     bases: Vec<StageBase>,
+    /// The places of the stages of a name in lower case, in order.
+    by_name: BTreeMap<String, Vec<usize>>,
 }
 
 /// What a stage begins with.
@@ -65,18 +67,29 @@ impl<'a> Stages<'a> {
     ///
     /// Every base whose name cannot be expanded or is blank afterwards.
     pub fn read(dockerfile: &'a Dockerfile, global: &GlobalScope) -> Result<Self, Vec<Diagnostic>> {
-        let mut stages = Self { dockerfile, bases: Vec::new() };
-        let mut diagnostics = Vec::new();
+        let (stages, diagnostics) = Self::read_all(dockerfile, global);
+        if diagnostics.is_empty() { Ok(stages) } else { Err(diagnostics) }
+    }
+
+    /// Settles what the stages begin with as far as that is possible: a base with a mistake is an image without a name.
+    pub(crate) fn read_all(dockerfile: &'a Dockerfile, global: &GlobalScope) -> (Self, Vec<Diagnostic>) {
+        let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, stage) in dockerfile.stages.iter().enumerate() {
-            match base_name(stage, global) {
-                Ok(name) => {
-                    let meaning = stages.base_meaning(&name, index);
-                    stages.bases.push(StageBase { name, meaning });
-                }
-                Err(diagnostic) => diagnostics.push(diagnostic),
+            if let Some(name) = stage.name() {
+                by_name.entry(name).or_default().push(index);
             }
         }
-        if diagnostics.is_empty() { Ok(stages) } else { Err(diagnostics) }
+        let mut stages = Self { dockerfile, bases: Vec::new(), by_name };
+        let mut diagnostics = Vec::new();
+        for (index, stage) in dockerfile.stages.iter().enumerate() {
+            let name = base_name(stage, global).unwrap_or_else(|diagnostic| {
+                diagnostics.push(diagnostic);
+                String::new()
+            });
+            let meaning = stages.base_meaning(&name, index);
+            stages.bases.push(StageBase { name, meaning });
+        }
+        (stages, diagnostics)
     }
 
     /// Returns how many stages there are.
@@ -154,18 +167,29 @@ impl<'a> Stages<'a> {
                 continue;
             }
             open.extend(self.bases[index].meaning.stage());
-            // The parts of a trigger stand in its own text, not in this file.
-            let of_trigger =
-                |located| sources(located).into_iter().map(|source| SourceName { span: located.span, ..source });
-            let triggers = triggers.get(&index).into_iter().flatten().flat_map(of_trigger);
-            for source in triggers.chain(self.instructions(index).flat_map(sources)) {
-                match self.source(index, source) {
+            for meaning in self.sources(index, triggers.get(&index).map_or(&[], Vec::as_slice)) {
+                match meaning {
                     Ok(meaning) => open.extend(meaning.stage()),
-                    Err(diagnostic) => diagnostics.push(diagnostic),
+                    Err(diagnostic) if diagnostics.len() < MOST => diagnostics.push(diagnostic),
+                    Err(_) => return Err(diagnostics),
                 }
             }
         }
         if diagnostics.is_empty() { Ok(needed) } else { Err(diagnostics) }
+    }
+
+    /// Returns what the names mean that the stage at `index` takes files from; `triggers` are those of its base image.
+    pub(crate) fn sources<'s>(
+        &'s self,
+        index: usize,
+        triggers: &'s [Located<Instruction>],
+    ) -> impl Iterator<Item = Result<Meaning, Diagnostic>> + 's {
+        // The parts of a trigger stand in its own text, not in this file.
+        let of_trigger = |located: &'s Located<Instruction>| {
+            sources(located).into_iter().map(move |source| SourceName { span: located.span, ..source })
+        };
+        let named = triggers.iter().flat_map(of_trigger).chain(self.instructions(index).flat_map(sources));
+        named.map(move |source| self.source(index, source))
     }
 
     fn base_meaning(&self, name: &str, index: usize) -> Meaning {
@@ -178,8 +202,9 @@ impl<'a> Stages<'a> {
 
     /// Returns the last stage of this name before stage `before`.
     fn named_before(&self, name: &str, before: usize) -> Option<usize> {
-        let name = name.to_lowercase();
-        self.dockerfile.stages[..before].iter().rposition(|stage| stage.name().as_deref() == Some(&name))
+        let places = self.by_name.get(&name.to_lowercase())?;
+        let earlier = places.partition_point(|place| *place < before);
+        places[..earlier].last().copied()
     }
 
     fn numbered(&self, index: usize, number: i64, span: Span) -> Result<usize, Diagnostic> {
@@ -206,7 +231,7 @@ impl<'a> Stages<'a> {
         error.note("a stage can only use those before it: move this stage behind the other")
     }
 
-    /// Returns the way from a stage to another that it needs, both included.
+    /// Returns the way from a stage to another that it needs, both included, if it is short enough to be read.
     fn path(&self, from: usize, to: usize) -> Option<Vec<usize>> {
         let mut came_from = BTreeMap::new();
         let mut open = vec![from];
@@ -216,6 +241,9 @@ impl<'a> Stages<'a> {
                 let mut path: Vec<_> = back.collect();
                 path.reverse();
                 return Some(path);
+            }
+            if came_from.len() > LONGEST_CIRCLE {
+                return None;
             }
             for next in self.mentioned(index) {
                 if next != from && !came_from.contains_key(&next) {
@@ -240,8 +268,13 @@ impl<'a> Stages<'a> {
 
 const SCRATCH: &str = "scratch";
 
+/// How many stages are looked at in search of a circle, and how many mistakes are looked for: a hostile file must not take
+/// time in proportion to the product of its stages and its mistakes.
+const LONGEST_CIRCLE: usize = 100;
+const MOST: usize = 500;
+
 impl Meaning {
-    fn stage(&self) -> Option<usize> {
+    pub(crate) fn stage(&self) -> Option<usize> {
         match self {
             Self::Stage(index) => Some(*index),
             Self::Scratch | Self::Image(_) => None,

@@ -111,20 +111,21 @@ impl Template {
         self.parts.push(Part::Text { text: String::new(), quoted: true });
     }
 
-    pub(crate) fn references(&self, names: &mut Vec<String>) {
+    /// Appends the variables that are referred to, nested ones behind the form they stand in, and where their forms stand.
+    pub(crate) fn references(&self, found: &mut Vec<(String, Range<usize>)>) {
         for part in &self.parts {
-            let Part::Variable { name, operation, .. } = part else { continue };
-            names.push(name.clone());
+            let Part::Variable { name, operation, range, .. } = part else { continue };
+            found.push((name.clone(), range.clone()));
             match operation {
                 None => {}
-                Some(Operation::Default { word, .. } | Operation::Alternate { word, .. }) => word.references(names),
-                Some(Operation::Required { message, .. }) => message.references(names),
+                Some(Operation::Default { word, .. } | Operation::Alternate { word, .. }) => word.references(found),
+                Some(Operation::Required { message, .. }) => message.references(found),
                 Some(Operation::TrimPrefix { pattern } | Operation::TrimSuffix { pattern }) => {
-                    pattern.references(names)
+                    pattern.references(found)
                 }
                 Some(Operation::Replace { pattern, replacement, .. }) => {
-                    pattern.references(names);
-                    replacement.references(names);
+                    pattern.references(found);
+                    replacement.references(found);
                 }
             }
         }

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use crate::expand::{self, ExpandError};
 use crate::template::{Grammar, Template};
@@ -108,13 +109,26 @@ impl Word {
     ///
     /// A word that is not well formed refers to nothing.
     pub fn references(&self) -> Vec<String> {
-        let mut names = Vec::new();
+        self.located_references().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Returns the variables of [`references`](Self::references), and where the first form of each stands: all of the word, when
+    /// quotes, escapes or ends of lines were cut out of it.
+    pub(crate) fn located_references(&self) -> Vec<(String, Span)> {
+        let mut found = Vec::new();
         if let Ok(template) = self.template() {
-            template.references(&mut names);
+            template.references(&mut found);
         }
         let mut seen = std::collections::HashSet::new();
-        names.retain(|name| seen.insert(name.clone()));
-        names
+        found.retain(|(name, _)| seen.insert(name.clone()));
+        found.into_iter().map(|(name, range)| (name, self.span_of(range))).collect()
+    }
+
+    fn span_of(&self, range: Range<usize>) -> Span {
+        if self.span.end - self.span.start != self.text.len() {
+            return self.span;
+        }
+        Span::new(self.span.start + range.start, self.span.start + range.end)
     }
 
     /// Returns whether the word refers to a variable.

@@ -2,20 +2,53 @@
 //!
 //! ```text
 //! Parsed ─┬─ names: which stage, which image                    (`stages.rs`)
-//!         ├─ values: ports, signals, modes, once they are known  (`values.rs`)
+//!         ├─ values: ports, signals, modes, once they are known  (`values.rs`, along `walk.rs`)
 //!         └─ rules: docker's 22 lint rules                       (one file for those of a kind)
-//!                └─▶ skipped, kept, or made errors, as `# check=` says
+//!                └─▶ skipped, kept, or made errors, as `# check=` says (`switches.rs`, `report.rs`)
 //! ```
 //!
-//! - Pure: what a base image or `.dockerignore` says comes in as data. What is not known is not judged.
-//! - Without a target all stages are checked, with one those it needs.
+//! | rule | in | stages |
+//! |---|---|---|
+//! | NoEmptyContinuation, DuplicateStageName, MaintainerDeprecated | the parser; skipped here | all |
+//! | ConsistentInstructionCasing, StageNameCasing, FromAsCasing | `casing.rs` | all |
+//! | ReservedStageName, InvalidDefinitionDescription | `definitions.rs` | all |
+//! | UndefinedArgInFrom, InvalidDefaultArgInFrom, RedundantTargetPlatform, FromPlatformFlagConstDisallowed | `from.rs` | all |
+//! | InvalidBaseImagePlatform | `from.rs` | needed |
+//! | UndefinedVar, LegacyKeyValueFormat, SecretsUsedInArgOrEnv | `variables.rs` | needed |
+//! | JSONArgsRecommended, MultipleInstructionsDisallowed | `commands.rs` | needed |
+//! | WorkdirRelativePath, CopyIgnoredFile | `paths.rs` | needed |
+//! | ExposeProtoCasing, ExposeInvalidFormat | `ports.rs` | needed |
 //!
-//! Spec: Dockerfile reference, "Build checks"; `# check=` directive.
+//! - Pure: what a base image or `.dockerignore` says comes in as data. What is not known is not judged.
+//! - Without a target all stages are needed.
+//! - Bounded in time and memory, whatever the file: by the number of findings, the steps of the walk, and the bytes of values.
+//!
+//! Spec: Dockerfile reference, "Build checks"; `# check=` directive; BuildKit's frontend 1.26 where they differ.
 
-use std::collections::BTreeMap;
+mod casing;
+mod commands;
+mod definitions;
+mod environment;
+mod from;
+mod image_name;
+mod paths;
+mod platform;
+mod ports;
+mod report;
+mod switches;
+mod values;
+mod variables;
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::{BuildArguments, Diagnostic, GlobalScope, ImageTriggers, Parsed, Severity, Stages};
+use self::report::Report;
+use self::walk::{Triggers, Walk};
+use crate::{BuildArguments, Diagnostic, Dockerfile, GlobalScope, Meaning, Parsed, Stages};
+
+/// Says which line of which file leaves a path out.
+type IgnoredBy<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// What a check knows besides the file.
 #[derive(Default)]
@@ -27,7 +60,10 @@ pub struct CheckOptions<'a> {
     /// The base images that are known, by their names after expansion.
     pub bases: BTreeMap<String, BaseFacts>,
     /// Says which line of which file leaves a path of the build context out, as in `.dockerignore:3`; `None` when nothing does.
-    pub ignored_by: Option<&'a dyn Fn(&str) -> Option<String>>,
+    ///
+    /// Paths are cleaned and relative; `.` is all of the build context, and may be a pattern. As in docker, the answer should be
+    /// `None` when a `!` line may take the path, or something below it, in again, and for `.` unless a line leaves everything out.
+    pub ignored_by: Option<&'a IgnoredBy<'a>>,
 }
 
 impl fmt::Debug for CheckOptions<'_> {
@@ -57,29 +93,68 @@ pub struct BaseFacts {
 ///
 /// A target that does not exist is not reported: that is no fault of the file.
 pub fn check(parsed: &Parsed, options: &CheckOptions<'_>) -> Vec<Diagnostic> {
-    let mut diagnostics = parsed.diagnostics.clone();
-    let (global, mistakes) = GlobalScope::read(&parsed.dockerfile.global_args, options.arguments.clone());
-    diagnostics.extend(mistakes);
-    match Stages::read(&parsed.dockerfile, &global) {
-        Ok(stages) => diagnostics.extend(names(&stages, options.target)),
-        Err(mistakes) => diagnostics.extend(mistakes),
-    }
-    diagnostics.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.severity));
-    diagnostics
+    let dockerfile = &parsed.dockerfile;
+    let mut report = Report::new(parsed, &options.arguments);
+    let (global, mistakes) = GlobalScope::read(&dockerfile.global_args, options.arguments.clone());
+    report.mistakes(mistakes);
+    let (stages, mistakes) = Stages::read_all(dockerfile, &global);
+    report.mistakes(mistakes);
+    of_the_file(dockerfile, &global, &mut report);
+    let triggers = walk::triggers(options);
+    let needed = needed(&stages, options.target, &triggers, &mut report);
+    Walk::new(&stages, &global, options, &mut report).run(&needed, &triggers);
+    report.finish()
 }
 
-fn names(stages: &Stages<'_>, target: Option<&str>) -> Vec<Diagnostic> {
-    let targets = match target {
-        Some(_) => stages.target(target).into_iter().collect(),
-        None => (0..stages.count()).collect::<Vec<_>>(),
+/// Checks what does not depend on which stages are needed.
+fn of_the_file(dockerfile: &Dockerfile, global: &GlobalScope, report: &mut Report<'_>) {
+    casing::consistent_instruction_casing(dockerfile, report);
+    from::invalid_default_arg(dockerfile, global.arguments(), report);
+    values::source_date_epoch(dockerfile, global, report);
+    for arg in &dockerfile.global_args {
+        definitions::arg_description(arg, report);
+    }
+    for stage in &dockerfile.stages {
+        casing::stage_name_casing(&stage.from, report);
+        casing::from_as_casing(&stage.from, report);
+        definitions::reserved_stage_name(&stage.from, report);
+        definitions::stage_description(&stage.from, report);
+        from::undefined_arg(&stage.from, global, report);
+        from::redundant_target_platform(&stage.from, global, report);
+        from::const_platform(&stage.from, report);
+        for located in &stage.instructions {
+            definitions::instruction_description(located, report);
+        }
+    }
+}
+
+/// Returns the stages that are needed, and reports what their names mean wrongly.
+fn needed(stages: &Stages<'_>, target: Option<&str>, triggers: &Triggers, report: &mut Report<'_>) -> BTreeSet<usize> {
+    let of_image = |index: usize| match &stages.base(index).meaning {
+        Meaning::Image(name) => triggers.get(name).map_or(&[][..], Vec::as_slice),
+        Meaning::Scratch | Meaning::Stage(_) => &[],
     };
-    let needed = targets.into_iter().map(|target| stages.needed(target, &ImageTriggers::new()));
-    let mut diagnostics: Vec<_> = needed.filter_map(Result::err).flatten().collect();
-    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
-    diagnostics.dedup();
-    debug_assert!(
-        diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Error),
-        "names are right or wrong"
-    );
-    diagnostics
+    let mut open: Vec<_> = match target {
+        Some(_) => stages.target(target).into_iter().collect(),
+        None => (0..stages.count()).collect(),
+    };
+    let mut needed = BTreeSet::new();
+    let mut steps = 0;
+    while let Some(index) = open.pop() {
+        if !needed.insert(index) || steps > walk::MOST_STEPS || report.is_full() {
+            continue;
+        }
+        open.extend(stages.base(index).meaning.stage());
+        for meaning in stages.sources(index, of_image(index)) {
+            steps += 1;
+            if steps > walk::MOST_STEPS || report.is_full() {
+                break;
+            }
+            match meaning {
+                Ok(meaning) => open.extend(meaning.stage()),
+                Err(mistake) => report.mistakes([mistake]),
+            }
+        }
+    }
+    needed
 }

@@ -32,7 +32,8 @@ pub enum CopySource {
 pub struct Copy {
     /// Sources and destination.
     pub files: CopySources,
-    /// The stage (by name or number), image or named context that is copied from; `None` is the build context. Never expanded.
+    /// The stage (by name or number), image or named context that is copied from; `None`, also of an empty
+    /// `--from=`, is the build context. Never expanded.
     pub from: Option<Literal>,
     /// Owner and group.
     pub chown: Option<Word>,
@@ -89,7 +90,7 @@ const ADD_FLAGS: Known = &[
 impl Copy {
     pub(super) fn read(statement: &Statement<'_>, heredocs: Vec<Heredoc>, context: &mut Context) -> Option<Self> {
         let flags = Flags::check("COPY", &statement.flags, COPY_FLAGS, context);
-        let from = flags.literal("from");
+        let from = flags.literal("from").filter(|from| !from.text.is_empty());
         if let Some(from) = from.as_ref().filter(|from| from.text.contains('$')) {
             let error = Diagnostic::error(from.span, "`--from` takes no variables");
             context.report(

@@ -284,6 +284,16 @@ impl MountFlag {
         self.options.iter().flat_map(|option| &option.value).flat_map(Word::references).collect()
     }
 
+    /// Returns the values that are expanded.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &Word> {
+        self.options.iter().filter_map(|option| option.value.as_ref())
+    }
+
+    /// Says what is wrong with the mount when its values are expanded.
+    pub(crate) fn mistake(&self, variables: &dyn Variables) -> Option<Diagnostic> {
+        self.build(variables).err().map(|(error, span)| self.diagnose(error, span))
+    }
+
     /// Expands the options and makes the mount they describe.
     ///
     /// # Errors
