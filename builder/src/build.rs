@@ -1,20 +1,22 @@
 //! The one way through: parse, resolve, plan, solve, export.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use dockerfile::{Diagnostic, GlobalScope, Severity, Stages, parse};
+use dockerfile::{Diagnostic, GlobalScope, Instruction, Severity, Stages, edit_distance, parse};
 use layer_store::{ImageId, Store};
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
-use crate::export::{ExportError, export};
+use crate::check::{Checking, known_bases};
+use crate::dockerignore::Dockerignore;
+use crate::export::{Epoch, ExportError, export};
 use crate::file_tree::FileTree;
 use crate::graph::RunNetwork;
 use crate::images::{ImageSource, Pull};
-use crate::plan::{PlanError, PlanOptions, plan};
+use crate::plan::{PlanError, PlanOptions, is_proxy, plan};
 use crate::progress::Progress;
-use crate::resolve::{ResolveError, ResolveOptions, ResolveProblem, build_arguments, resolve};
+use crate::resolve::{ResolveError, ResolveOptions, ResolveProblem, Resolved, build_arguments, resolve};
 use crate::sandbox::Sandbox;
 use crate::solve::{Cache, SolveError, Solver};
 use crate::spanned::Spanned;
@@ -60,6 +62,17 @@ pub struct Built {
     pub id: ImageId,
     /// What the Dockerfile's author should know; no error among them.
     pub warnings: Vec<Diagnostic>,
+    /// Build arguments of the command line that no ARG declares.
+    pub unused_args: Vec<UnusedArg>,
+}
+
+/// A build argument that no ARG declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusedArg {
+    /// Its name.
+    pub name: String,
+    /// The declared argument whose name is nearest.
+    pub similar: Option<String>,
 }
 
 /// Why nothing was built.
@@ -97,22 +110,23 @@ impl From<ResolveError> for BuildError {
 /// [`BuildError`]; steps that were finished before stay in the cache, but no image is made.
 pub async fn build(request: BuildRequest, backend: &Backend, stop: &CancellationToken) -> Result<Built, BuildError> {
     let parsed = parse(&request.dockerfile);
-    if parsed.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        return Err(BuildError::Dockerfile { diagnostics: parsed.diagnostics });
-    }
-    let arguments = build_arguments(request.build_args, &request.platform, request.target.as_deref());
-    let (global, diagnostics) = GlobalScope::read(&parsed.dockerfile.global_args, arguments);
-    if !diagnostics.is_empty() {
-        return Err(BuildError::Dockerfile { diagnostics });
-    }
+    let target = request.target.as_deref();
+    let arguments = build_arguments(request.build_args, &request.platform, &parsed.dockerfile, target);
+    let (global, _) = GlobalScope::read(&parsed.dockerfile.global_args, arguments.clone());
+    let nothing_ignored = Dockerignore::default();
+    let ignore = request.context.as_ref().map_or(&nothing_ignored, FileTree::ignore);
+    let checking = Checking { parsed: &parsed, arguments, target, ignore };
+    passed(checking.run(BTreeMap::new()))?;
     let stages = Stages::read(&parsed.dockerfile, &global);
     let stages = stages.map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
-    let options = ResolveOptions { target: request.target.as_deref(), platform: &request.platform, pull: request.pull };
+    let options = ResolveOptions { target, platform: &request.platform, pull: request.pull };
     let resolving = resolve(&request.dockerfile, (&stages, &global), &options, backend.images.as_ref());
     let resolved = tokio::select! {
         resolved = resolving => resolved?,
         () = stop.cancelled() => return Err(BuildError::Cancelled),
     };
+    let warnings = passed(checking.run(known_bases(&resolved)))?;
+    let unused_args = unused_args(&resolved);
     let options = PlanOptions { labels: &request.labels, platform: &request.platform, network: request.network };
     let plan = plan(&resolved, &options).map_err(|errors| BuildError::Plan { errors })?;
     let solver = Arc::new(Solver {
@@ -135,5 +149,35 @@ pub async fn build(request: BuildRequest, backend: &Backend, stop: &Cancellation
     let (store, names) = (backend.store.clone(), request.names);
     let exported = tokio::task::spawn_blocking(move || export(&store, &plan.image, &layers, &names)).await;
     let id = exported.expect("exporting does not panic")?;
-    Ok(Built { id, warnings: parsed.diagnostics })
+    Ok(Built { id, warnings, unused_args })
+}
+
+/// Returns what was found if none of it is an error.
+fn passed(diagnostics: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, BuildError> {
+    let has_errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    if has_errors { Err(BuildError::Dockerfile { diagnostics }) } else { Ok(diagnostics) }
+}
+
+/// Returns the build arguments of the command line that nothing reads.
+fn unused_args(resolved: &Resolved) -> Vec<UnusedArg> {
+    let in_stages =
+        resolved.stages.iter().flat_map(|stage| &stage.instructions).filter_map(|found| match &found.instruction {
+            Instruction::Arg(arg) => Some(&arg.declarations),
+            _ => None,
+        });
+    let in_stages = in_stages.flatten().map(|declaration| declaration.name.as_str());
+    let declared: BTreeSet<&str> = resolved.global.names().chain(in_stages).collect();
+    let given = resolved.global.arguments().given.keys();
+    let unused = given.filter(|name| !declared.contains(name.as_str()) && !is_predefined(name));
+    let similar = |name: &str| {
+        let distance = |known: &&str| edit_distance(name, known);
+        let nearest = declared.iter().copied().min_by_key(distance)?;
+        (distance(&nearest) <= 1 + name.len() / 4).then(|| nearest.to_owned())
+    };
+    unused.map(|name| UnusedArg { name: name.clone(), similar: similar(name) }).collect()
+}
+
+/// Returns whether an argument is read without being declared.
+fn is_predefined(name: &str) -> bool {
+    name == Epoch::NAME || name.starts_with("BUILDKIT_") || is_proxy(name)
 }

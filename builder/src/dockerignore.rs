@@ -14,6 +14,7 @@ use regex::bytes::Regex;
 /// The patterns of one ignore file, in order.
 #[derive(Debug, Default)]
 pub struct Dockerignore {
+    name: String,
     patterns: Vec<Pattern>,
 }
 
@@ -62,7 +63,12 @@ impl Dockerignore {
             }
             patterns.extend(parse_line(line.trim(), index + 1)?);
         }
-        Ok(Self { patterns })
+        Ok(Self { name: ".dockerignore".to_owned(), patterns })
+    }
+
+    /// Says by which name people know the file.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
 
     /// Returns what decided about `path` (relative, `/`-separated), or `None` when no pattern names it or a parent of it.
@@ -76,6 +82,19 @@ impl Dockerignore {
                 pattern.regex.is_match(path) || prefixes.iter().any(|prefix| pattern.regex.is_match(prefix))
             })
             .map(|pattern| Decision { is_ignored: !pattern.keeps, pattern: &pattern.text, line: pattern.line })
+    }
+
+    /// Returns the place, as in `.dockerignore:3`, of the line that surely leaves `path` out, with all that is below it.
+    ///
+    /// `path` may be a pattern or `.`, all of the context; where a `!` line may bring something back, nothing is sure.
+    pub fn ignored_by(&self, path: &str) -> Option<String> {
+        if self.has_exceptions() {
+            return None;
+        }
+        // A name that only a pattern for everything matches stands for all of them.
+        let path = if path == "." { "\u{1}" } else { path };
+        let decision = self.decide(path.as_bytes()).filter(|decision| decision.is_ignored)?;
+        Some(format!("{}:{}", self.name, decision.line))
     }
 
     /// Tells whether `path` is left out.

@@ -10,6 +10,7 @@
 //! | where | what |
 //! |---|---|
 //! | `dockerfile/` | `parse`: a crate of its own, pure |
+//! | `check.rs` | the checks of a Dockerfile, with what its base images say |
 //! | `resolve.rs`, `images.rs` | global arguments, reachable stages, every base pinned |
 //! | `plan/`, `graph.rs` | instructions become ops and config changes |
 //! | `solve.rs`, `cache_key.rs`, `ops/` | every node once, cache first |
@@ -23,6 +24,7 @@
 
 mod build;
 mod cache_key;
+mod check;
 mod content_digest;
 mod copy;
 mod dockerignore;
@@ -42,11 +44,12 @@ mod spanned;
 mod transfer;
 mod unpack;
 
-pub use build::{Backend, BuildError, BuildRequest, Built, build};
+pub use build::{Backend, BuildError, BuildRequest, Built, UnusedArg, build};
+pub use check::{CheckRequest, Checked, check};
 pub use content_digest::{ContentDigest, ReadError, content_digest};
 pub use copy::CopyError;
 pub use dockerignore::{Decision, Dockerignore, DockerignoreError};
-pub use export::{ExportError, PlannedEntry, PlannedImage};
+pub use export::{Epoch, EpochError, ExportError, PlannedEntry, PlannedImage};
 pub use file_tree::{FileEntry, FileTree, Owners};
 pub use graph::{Archives, Copy, CopyFrom, Exec, FileAction, Graph, InlineFile, Node, NodeId, Op, RunNetwork, Source};
 pub use images::{BaseImage, ImageError, ImageSource, Pull, RegistryImages};

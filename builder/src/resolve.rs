@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dockerfile::{
-    BuildArguments, Diagnostic, GlobalScope, ImageTriggers, Instruction, Located, Meaning, Span, Stages, parse_trigger,
-    sources,
+    BuildArguments, Diagnostic, Dockerfile, GlobalScope, ImageTriggers, Instruction, Located, Meaning, Span, Stage,
+    Stages, parse_trigger, sources,
 };
 use futures_util::future::try_join_all;
 use oci::{Platform, PlatformError, Reference, ReferenceError};
@@ -160,9 +160,14 @@ pub async fn resolve(
     Ok(Resolved { stages, global: global.clone(), source: source.to_owned() })
 }
 
-/// Returns the arguments of a build of `target` for `platform`: those of the command line, and those that a builder sets by
-/// itself.
-pub fn build_arguments(given: BTreeMap<String, String>, platform: &Platform, target: Option<&str>) -> BuildArguments {
+/// Returns the arguments of a build of `target`, or the last stage, of `dockerfile` for `platform`: those of the command line,
+/// and those that a builder sets by itself.
+pub fn build_arguments(
+    given: BTreeMap<String, String>,
+    platform: &Platform,
+    dockerfile: &Dockerfile,
+    target: Option<&str>,
+) -> BuildArguments {
     let mut builtin = BTreeMap::new();
     for (prefix, platform) in [("TARGET", platform), ("BUILD", &Platform::host())] {
         builtin.insert(format!("{prefix}PLATFORM"), platform.to_string());
@@ -171,7 +176,9 @@ pub fn build_arguments(given: BTreeMap<String, String>, platform: &Platform, tar
         builtin.insert(format!("{prefix}ARCH"), platform.architecture.clone());
         builtin.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
     }
-    builtin.insert("TARGETSTAGE".to_owned(), target.unwrap_or("default").to_owned());
+    let last = || dockerfile.stages.last().and_then(Stage::name);
+    let stage = target.map(str::to_owned).or_else(last).unwrap_or_else(|| "default".to_owned());
+    builtin.insert("TARGETSTAGE".to_owned(), stage);
     BuildArguments { given, builtin }
 }
 

@@ -5,16 +5,26 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use dockerfile::{Command, Env, Expose, Healthcheck, Instruction, KeyValue, Label, Span, Stopsignal, User, Volume};
+use dockerfile::{
+    Command, Env, Expose, Healthcheck, Instruction, KeyValue, Label, Ports, Signal, Span, Stopsignal, User, Volume,
+};
 use oci::{Empty, Healthcheck as HealthcheckConfig};
 
 use super::stage::StageState;
 use super::{PlanError, PlanProblem};
 use crate::spanned::Spanned;
 
-/// Applies `instruction`, which stands at `span`, and returns the text for the history.
-pub(super) fn change(state: &mut StageState, instruction: &Instruction, span: Span) -> Result<String, PlanError> {
-    match instruction {
+/// Applies `instruction`, which stands at `span`, and returns the text for the history; docker shows no ONBUILD there.
+pub(super) fn change(
+    state: &mut StageState,
+    instruction: &Instruction,
+    span: Span,
+) -> Result<Option<String>, PlanError> {
+    let created_by = match instruction {
+        Instruction::Onbuild(onbuild) => {
+            state.config.config.on_build.push(onbuild.trigger.clone());
+            return Ok(None);
+        }
         Instruction::Cmd(command) => Ok(cmd(state, command)),
         Instruction::Entrypoint(command) => Ok(entrypoint(state, command)),
         Instruction::Env(env) => set_env(state, env),
@@ -28,10 +38,6 @@ pub(super) fn change(state: &mut StageState, instruction: &Instruction, span: Sp
             state.config.config.shell = Some(shell.words.clone());
             Ok(format!("SHELL [{}]", shell.words.join(" ")))
         }
-        Instruction::Onbuild(onbuild) => {
-            state.config.config.on_build.push(onbuild.trigger.clone());
-            Ok(format!("ONBUILD {}", onbuild.trigger))
-        }
         Instruction::Maintainer(maintainer) => {
             state.config.author = Some(maintainer.name.text.clone());
             Ok(format!("MAINTAINER {}", maintainer.name.text))
@@ -44,7 +50,8 @@ pub(super) fn change(state: &mut StageState, instruction: &Instruction, span: Sp
             let what = format!("{} as a change of the config", instruction.keyword());
             Err(Spanned::new(span, PlanProblem::NotBuilt { what }))
         }
-    }
+    };
+    created_by.map(Some)
 }
 
 fn words(state: &StageState, command: &Command) -> Vec<String> {
@@ -58,16 +65,13 @@ fn words(state: &StageState, command: &Command) -> Vec<String> {
     }
 }
 
-fn quoted(words: &[String]) -> String {
-    let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-    format!("[{}]", quoted.join(" "))
-}
-
 fn cmd(state: &mut StageState, command: &Command) -> String {
     let words = words(state, command);
     let text = format!("CMD {}", quoted(&words));
     state.has_cmd = true;
-    state.config.config.cmd = Some(words);
+    state.config.config.cmd = (!words.is_empty()).then_some(words);
+    // Docker says so of every image with a CMD, though it means something on Windows only.
+    state.config.config.args_escaped = Some(true);
     text
 }
 
@@ -121,33 +125,22 @@ fn set_labels(state: &mut StageState, label: &Label) -> Result<String, PlanError
     Ok(text)
 }
 
+/// Docker sorts the words before it expands them.
 fn set_ports(state: &mut StageState, expose: &Expose) -> Result<String, PlanError> {
     let mut words: Vec<_> = expose.ports.iter().collect();
     words.sort_by(|a, b| a.text().cmp(b.text()));
-    let mut ports = Vec::new();
+    let mut names = Vec::new();
     for word in words {
         for text in state.expand_words(word)? {
-            let parsed = parse_ports(&text).ok_or_else(|| Spanned::new(word.span(), PlanProblem::Port { text }))?;
-            ports.extend(parsed);
+            match text.parse::<Ports>() {
+                Ok(ports) => names.extend(ports.names()),
+                Err(source) => return Err(Spanned::new(word.span(), PlanProblem::Port { text, source })),
+            }
         }
     }
-    let text = format!("EXPOSE [{}]", ports.join(" "));
-    state.config.config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty {})));
+    let text = format!("EXPOSE [{}]", names.join(" "));
+    state.config.config.exposed_ports.extend(names.into_iter().map(|name| (name, Empty {})));
     Ok(text)
-}
-
-/// Reads `[[host:]published:]port[-port][/protocol]`; only the container's side counts.
-fn parse_ports(text: &str) -> Option<Vec<String>> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return None;
-    }
-    let ports = ports.rsplit(':').next().unwrap_or(ports);
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let number = |text: &str| text.parse::<u16>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
-    let (first, last) = (number(first)?, number(last)?);
-    (first <= last).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }
 
 fn add_volumes(state: &mut StageState, volume: &Volume) -> Result<String, PlanError> {
@@ -174,34 +167,12 @@ fn set_user(state: &mut StageState, user: &User) -> Result<String, PlanError> {
 }
 
 fn set_stop_signal(state: &mut StageState, stopsignal: &Stopsignal) -> Result<String, PlanError> {
-    let signal = state.expand(&stopsignal.signal)?;
-    if !is_signal(&signal) {
-        return Err(Spanned::new(stopsignal.signal.span(), PlanProblem::Signal { text: signal }));
+    let text = state.expand(&stopsignal.signal)?;
+    match text.parse::<Signal>() {
+        Ok(signal) => state.config.config.stop_signal = Some(signal.to_string()),
+        Err(source) => return Err(Spanned::new(stopsignal.signal.span(), PlanProblem::Signal { text, source })),
     }
-    let text = format!("STOPSIGNAL {signal}");
-    state.config.config.stop_signal = Some(signal);
-    Ok(text)
-}
-
-/// Names of signal(7) that Linux has on every architecture.
-const SIGNALS: [&str; 34] = [
-    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
-    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
-];
-
-fn is_signal(text: &str) -> bool {
-    if let Ok(number) = text.parse::<u8>() {
-        return (1..=64).contains(&number);
-    }
-    let name = text.to_ascii_uppercase();
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let offset = |prefix: &str| name.strip_prefix(prefix).is_some_and(is_offset);
-    SIGNALS.contains(&name) || offset("RTMIN+") || offset("RTMAX-") || matches!(name, "RTMIN" | "RTMAX")
-}
-
-fn is_offset(text: &str) -> bool {
-    text.parse::<u8>().is_ok_and(|offset| offset <= 15)
+    Ok(format!("STOPSIGNAL {text}"))
 }
 
 fn set_healthcheck(state: &mut StageState, check: &Healthcheck) -> String {
@@ -217,8 +188,8 @@ fn set_healthcheck(state: &mut StageState, check: &Healthcheck) -> String {
         },
     };
     let text = format!(
-        "HEALTHCHECK &{{{} \"{}\" \"{}\" \"{}\" \"{}\" '\\x{:02x}'}}",
-        quoted(&config.test),
+        "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+        config.test.join(" "),
         go_duration(config.interval),
         go_duration(config.timeout),
         go_duration(config.start_period),
@@ -240,30 +211,63 @@ fn nanoseconds(duration: Option<Duration>) -> u64 {
     duration.map_or(0, |duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Writes nanoseconds as Go's `Duration` does, for whole milliseconds: `1m30s`, `0s`, `500ms`.
+/// Writes nanoseconds as Go's `Duration` does, from a millisecond on: `1m30s`, `0s`, `500ms`, `1.5s`.
 fn go_duration(nanoseconds: u64) -> String {
-    let milliseconds = nanoseconds / 1_000_000;
-    let (hours, minutes) = (milliseconds / 3_600_000, milliseconds / 60_000 % 60);
-    let seconds = format!("{}", Decimal(milliseconds % 60_000));
+    const SECOND: u64 = 1_000_000_000;
+    if (1..SECOND).contains(&nanoseconds) {
+        return format!("{}ms", decimal(nanoseconds, SECOND / 1000));
+    }
+    let (hours, minutes) = (nanoseconds / (3600 * SECOND), nanoseconds / (60 * SECOND) % 60);
+    let seconds = decimal(nanoseconds % (60 * SECOND), SECOND);
     match (hours, minutes) {
-        (0, 0) if milliseconds > 0 && milliseconds < 1000 => format!("{milliseconds}ms"),
         (0, 0) => format!("{seconds}s"),
         (0, minutes) => format!("{minutes}m{seconds}s"),
         (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
     }
 }
 
-/// Milliseconds as seconds without trailing zeros.
-struct Decimal(u64);
-
-impl std::fmt::Display for Decimal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (whole, rest) = (self.0 / 1000, self.0 % 1000);
-        if rest == 0 {
-            return write!(f, "{whole}");
-        }
-        write!(f, "{whole}.{}", format!("{rest:03}").trim_end_matches('0'))
+/// Writes `number` in units of `unit`, a power of ten, without trailing zeros.
+fn decimal(number: u64, unit: u64) -> String {
+    let (whole, rest) = (number / unit, number % unit);
+    if rest == 0 {
+        return whole.to_string();
     }
+    let digits = (unit + rest).to_string();
+    format!("{whole}.{}", digits[1..].trim_end_matches('0'))
+}
+
+/// Writes words as Go's `%q` does.
+fn quoted(words: &[String]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| go_quoted(word)).collect();
+    format!("[{}]", quoted.join(" "))
+}
+
+fn go_quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{b}' => quoted.push_str("\\v"),
+            '\u{c}' => quoted.push_str("\\f"),
+            c if c.is_ascii_control() => quoted.extend(format!("\\x{:02x}", u32::from(c)).chars()),
+            c if c == '\'' || is_printable(c) => quoted.push(c),
+            c if c <= '\u{ffff}' => quoted.extend(format!("\\u{:04x}", u32::from(c)).chars()),
+            c => quoted.extend(format!("\\U{:08x}", u32::from(c)).chars()),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Returns whether Go prints `c` as it is; a mark that joins the character before it counts, which Rust says only behind one.
+fn is_printable(c: char) -> bool {
+    let behind_another = format!("x{c}");
+    behind_another.escape_debug().count() == 2
 }
 
 #[cfg(test)]
@@ -271,33 +275,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_normalised_and_ranges_written_out() {
-        let ports = |text: &str| parse_ports(text).map(|ports| ports.join(" "));
-        assert_eq!(ports("80").as_deref(), Some("80/tcp"));
-        assert_eq!(ports("53/UDP").as_deref(), Some("53/udp"));
-        assert_eq!(ports("8000-8002").as_deref(), Some("8000/tcp 8001/tcp 8002/tcp"));
-        assert_eq!(ports("127.0.0.1:80:8080").as_deref(), Some("8080/tcp"));
-        for text in ["", "x", "80/icmp", "9-8", "70000", "+80"] {
-            assert_eq!(ports(text), None, "{text} was accepted");
-        }
-    }
-
-    #[test]
-    fn signals_are_names_or_numbers() {
-        for text in ["9", "SIGTERM", "term", "SIGRTMIN+3", "RTMAX"] {
-            assert!(is_signal(text), "{text} was refused");
-        }
-        for text in ["0", "65", "SIGNOPE", "", "RTMIN+99"] {
-            assert!(!is_signal(text), "{text} was accepted");
-        }
-    }
-
-    #[test]
     fn durations_are_written_as_go_does() {
-        for (milliseconds, text) in
-            [(0, "0s"), (500, "500ms"), (30_000, "30s"), (90_000, "1m30s"), (3_600_000, "1h0m0s"), (1_500, "1.5s")]
-        {
-            assert_eq!(go_duration(milliseconds * 1_000_000), text);
+        for (microseconds, text) in [
+            (0, "0s"),
+            (1_000, "1ms"),
+            (1_500, "1.5ms"),
+            (500_000, "500ms"),
+            (30_000_000, "30s"),
+            (60_000_000, "1m0s"),
+            (90_000_000, "1m30s"),
+            (3_600_000_000, "1h0m0s"),
+            (90_061_001_000, "25h1m1.001s"),
+            (1_500_250, "1.50025s"),
+        ] {
+            assert_eq!(go_duration(microseconds * 1000), text);
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_as_go_does() {
+        for (text, expected) in [
+            ("it's", r#""it's""#),
+            (r#"a"\b"#, r#""a\"\\b""#),
+            ("\n\t\r\u{7}\u{8}\u{b}\u{c}", r#""\n\t\r\a\b\v\f""#),
+            ("\0\u{1b}\u{7f}", r#""\x00\x1b\x7f""#),
+            ("é😀e\u{301}", "\"é😀e\u{301}\""),
+            ("\u{a0}\u{200b}\u{e0001}", r#""\u00a0\u200b\U000e0001""#),
+        ] {
+            assert_eq!(go_quoted(text), expected);
         }
     }
 }

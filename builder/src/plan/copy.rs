@@ -1,6 +1,6 @@
 //! COPY and ADD become file ops.
 
-use dockerfile::{Add, Copy as CopyInstruction, CopySource, CopySources, Literal, Word};
+use dockerfile::{Add, Copy as CopyInstruction, CopySource, CopySources, Literal, Mode, Word};
 
 use super::run::not_built;
 use super::stage::{StageState, absolute};
@@ -18,11 +18,12 @@ pub(super) fn copy(
         &[("--link", instruction.is_linked), ("--parents", instruction.keeps_parents)],
         &instruction.exclude,
     )?;
-    let mut copy = files(state, &instruction.files, instruction.chown.as_ref(), instruction.chmod.as_ref())?;
+    let mode = mode(state, instruction.chmod.as_ref())?;
+    let (mut copy, destination) = files(state, &instruction.files, instruction.chown.as_ref(), mode.as_ref())?;
     if from.is_some() {
         copy.from = CopyFrom::Input;
     }
-    let created_by = created_by("COPY", instruction.from.as_ref(), &copy);
+    let created_by = created_by("COPY", &copy, mode.as_ref(), &destination);
     Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), from, created_by })
 }
 
@@ -36,14 +37,15 @@ pub(super) fn add(state: &StageState, instruction: &Add) -> Result<PlannedOp, Pl
         ],
         &instruction.exclude,
     )?;
-    let mut copy = files(state, &instruction.files, instruction.chown.as_ref(), instruction.chmod.as_ref())?;
+    let mode = mode(state, instruction.chmod.as_ref())?;
+    let (mut copy, destination) = files(state, &instruction.files, instruction.chown.as_ref(), mode.as_ref())?;
     if let Some(remote) = copy.sources.iter().find(|source| is_remote(source)) {
         return Err(not_built(instruction.files.destination.span(), &format!("ADD of the remote source `{remote}`")));
     }
     if instruction.unpack.unwrap_or(true) {
         copy.archives = Archives::Unpacked;
     }
-    let created_by = created_by("ADD", None, &copy);
+    let created_by = created_by("ADD", &copy, mode.as_ref(), &destination);
     Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), from: None, created_by })
 }
 
@@ -61,12 +63,13 @@ fn is_remote(source: &str) -> bool {
     ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|prefix| source.starts_with(prefix))
 }
 
+/// Returns what is copied, and the destination as it was written, after expansion.
 fn files(
     state: &StageState,
     files: &CopySources,
     chown: Option<&Word>,
-    chmod: Option<&Word>,
-) -> Result<Copy, PlanError> {
+    mode: Option<&Mode>,
+) -> Result<(Copy, String), PlanError> {
     let mut sources = Vec::new();
     let mut inline = Vec::new();
     for source in &files.sources {
@@ -79,15 +82,23 @@ fn files(
             }
         }
     }
-    Ok(Copy {
+    let written = state.expand(&files.destination)?;
+    let copy = Copy {
         from: CopyFrom::Context,
         sources,
         inline,
-        destination: destination(state, &state.expand(&files.destination)?),
-        owner: chown.map(|word| state.expand(word)).transpose()?,
-        mode: chmod.map(|word| mode(state, word)).transpose()?,
+        destination: destination(state, &written),
+        owner: flag(state, chown)?,
+        mode: mode.and_then(Mode::octal),
         archives: Archives::Kept,
-    })
+    };
+    Ok((copy, written))
+}
+
+/// Returns the value of a flag; one that expands to nothing is as good as none.
+fn flag(state: &StageState, word: Option<&Word>) -> Result<Option<String>, PlanError> {
+    let value = word.map(|word| state.expand(word)).transpose()?;
+    Ok(value.filter(|value| !value.is_empty()))
 }
 
 /// Returns the absolute destination; it keeps a trailing slash where the text says that it is a directory.
@@ -97,20 +108,24 @@ fn destination(state: &StageState, text: &str) -> String {
     if is_directory && path != "/" { path + "/" } else { path }
 }
 
-fn mode(state: &StageState, word: &Word) -> Result<u32, PlanError> {
-    let text = state.expand(word)?;
-    let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777 && !text.starts_with('+'));
-    mode.ok_or_else(|| Spanned::new(word.span(), PlanProblem::Mode { text }))
+fn mode(state: &StageState, word: Option<&Word>) -> Result<Option<Mode>, PlanError> {
+    let (Some(word), Some(text)) = (word, flag(state, word)?) else { return Ok(None) };
+    match text.parse::<Mode>() {
+        Ok(mode) if mode.octal().is_none() => {
+            Err(not_built(word.span(), &format!("the symbolic mode `{mode}` of `--chmod`")))
+        }
+        Ok(mode) => Ok(Some(mode)),
+        Err(source) => Err(Spanned::new(word.span(), PlanProblem::Mode { text, source })),
+    }
 }
 
-fn created_by(instruction: &str, from: Option<&Literal>, copy: &Copy) -> String {
+/// Docker shows neither `--from` nor `--link` nor `--exclude`, and the destination as it was written.
+fn created_by(instruction: &str, copy: &Copy, mode: Option<&Mode>, destination: &str) -> String {
     let mut words = vec![instruction.to_owned()];
-    words.extend(from.map(|from| format!("--from={}", from.text)));
     words.extend(copy.owner.as_ref().map(|owner| format!("--chown={owner}")));
-    words.extend(copy.mode.map(|mode| format!("--chmod={mode:o}")));
-    words.extend(copy.inline.iter().map(|file| format!("<<{}", file.name)));
+    words.extend(mode.map(|mode| format!("--chmod={mode}")));
     words.extend_from_slice(&copy.sources);
-    words.push(copy.destination.clone());
-    words.push("# buildkit".to_owned());
+    words.extend(copy.inline.iter().map(|file| format!("<<{}", file.name)));
+    words.extend([destination.to_owned(), "# buildkit".to_owned()]);
     words.join(" ")
 }

@@ -15,16 +15,18 @@ mod copy;
 mod run;
 mod stage;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use dockerfile::{ExpandError, Instruction, Source as Text};
+use dockerfile::{ExpandError, Instruction, ModeError, PortError, SignalError, Source as Text, Variables};
 use oci::Platform;
 
-use crate::export::{PlannedEntry, PlannedImage};
+use crate::export::{Epoch, EpochError, PlannedEntry, PlannedImage};
 use crate::graph::{FileAction, Graph, NodeId, Op, RunNetwork, Source};
 use crate::images::BaseImage;
 use crate::resolve::{Base, Origin, Resolved, ResolvedInstruction, ResolvedStage};
 use crate::spanned::Spanned;
+pub(crate) use run::is_proxy;
 use stage::StageState;
 
 /// What decides about a plan, besides the Dockerfile.
@@ -59,12 +61,14 @@ pub enum PlanProblem {
     Expand { text: String, source: ExpandError },
     #[error("{what} is not built yet")]
     NotBuilt { what: String },
-    #[error("`{text}` is not an octal mode of at most 07777; symbolic modes are not built yet")]
-    Mode { text: String },
+    #[error("`{text}` is not a mode")]
+    Mode { text: String, source: ModeError },
     #[error("`{text}` is not a port, a range of ports, or one of these with `/tcp`, `/udp` or `/sctp`")]
-    Port { text: String },
+    Port { text: String, source: PortError },
     #[error("`{text}` is not a signal")]
-    Signal { text: String },
+    Signal { text: String, source: SignalError },
+    #[error("`{text}` is no time for `SOURCE_DATE_EPOCH`")]
+    Epoch { text: String, source: EpochError },
     #[error("{instruction} has a blank name or path")]
     Blank { instruction: &'static str },
 }
@@ -84,6 +88,7 @@ pub fn plan(resolved: &Resolved, options: &PlanOptions<'_>) -> Result<Plan, Vec<
         states: Vec::new(),
         errors: Vec::new(),
     };
+    let epoch = planner.epoch();
     for stage in &resolved.stages {
         planner.stage(stage);
     }
@@ -92,8 +97,9 @@ pub fn plan(resolved: &Resolved, options: &PlanOptions<'_>) -> Result<Plan, Vec<
     }
     let state = planner.states.pop().expect("a resolved Dockerfile has its target stage");
     let mut config = state.config;
+    config.platform = config.platform.normalised();
     config.config.labels.extend(options.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let image = PlannedImage { top: state.top, config, history: state.history };
+    let image = PlannedImage { top: state.top, config, history: state.history, epoch };
     Ok(Plan { graph: planner.graph, bases: planner.bases, image })
 }
 
@@ -110,9 +116,9 @@ struct Planner<'a> {
 /// What an instruction comes to.
 enum Planned {
     Op(PlannedOp),
-    /// The config has been changed; history shows this.
+    /// The config has been changed; history shows this, if anything.
     Config {
-        created_by: String,
+        created_by: Option<String>,
     },
 }
 
@@ -198,7 +204,7 @@ impl Planner<'_> {
         let planned = match self.planned(state, found, stage)? {
             Planned::Op(planned) => planned,
             Planned::Config { created_by } => {
-                state.history.push(PlannedEntry { created_by, node: None });
+                state.history.extend(created_by.map(|created_by| PlannedEntry { created_by, node: None }));
                 return Ok(());
             }
         };
@@ -231,14 +237,30 @@ impl Planner<'_> {
             Instruction::Workdir(workdir) => {
                 let (path, created_by) = state.enter_directory(workdir)?;
                 if path == "/" {
-                    return Ok(Planned::Config { created_by });
+                    return Ok(Planned::Config { created_by: Some(created_by) });
                 }
                 let user = state.config.config.user.clone();
                 let op = Op::File(FileAction::MakeDirectory { path, user });
                 Ok(Planned::Op(PlannedOp { op, from: None, created_by }))
             }
-            Instruction::Arg(arg) => self.declare(state, arg).map(|created_by| Planned::Config { created_by }),
+            Instruction::Arg(arg) => {
+                self.declare(state, arg).map(|created_by| Planned::Config { created_by: Some(created_by) })
+            }
             other => config::change(state, other, found.span).map(|created_by| Planned::Config { created_by }),
+        }
+    }
+
+    /// Returns the time that the image is to have: of the command line, or of an ARG before the first FROM.
+    fn epoch(&mut self) -> Option<Epoch> {
+        let given = self.given().get(Epoch::NAME).cloned();
+        let text = given.or_else(|| self.resolved.global.lookup(Epoch::NAME).map(Cow::into_owned));
+        let text = text.filter(|text| !text.is_empty())?;
+        match text.parse() {
+            Ok(epoch) => Some(epoch),
+            Err(source) => {
+                self.errors.push(Spanned { span: None, error: PlanProblem::Epoch { text, source } });
+                None
+            }
         }
     }
 

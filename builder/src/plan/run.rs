@@ -9,21 +9,15 @@ use super::{PlanError, PlanProblem, PlannedOp};
 use crate::graph::{Exec, InlineFile, Op, RunNetwork};
 use crate::spanned::Spanned;
 
-/// Arguments that need no declaration and whose values are in no cache key and no history.
+/// Arguments that need no declaration, in any case, and whose values are in no cache key and no history.
 ///
 /// Spec: Dockerfile reference, "Predefined ARGs".
-const PROXIES: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// Returns whether `name` is such an argument.
+pub(crate) fn is_proxy(name: &str) -> bool {
+    PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+}
 
 pub(super) fn run(
     state: &StageState,
@@ -78,14 +72,22 @@ pub(super) fn not_built(span: Span, what: &str) -> PlanError {
 }
 
 /// Returns the environment of the process, and the names in it that are not part of its cache key.
+///
+/// As with docker, a proxy is set in upper and in lower case, an empty one not at all. Where an ARG or ENV has set the same
+/// value, that is in the key.
 fn environment(state: &StageState, given: &BTreeMap<String, String>) -> (Vec<String>, Vec<String>) {
     let mut env = state.environment();
     let mut unkeyed = Vec::new();
-    for name in PROXIES.into_iter().filter(|name| !state.scope.is_declared(name)) {
-        if let Some(value) = given.get(name) {
-            env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
-            env.push(format!("{name}={value}"));
-            unkeyed.push(name.to_owned());
+    for proxy in PROXIES {
+        let last = given.iter().rfind(|(name, _)| name.eq_ignore_ascii_case(proxy));
+        let Some((_, value)) = last.filter(|(_, value)| !value.is_empty()) else { continue };
+        for name in [proxy.to_owned(), proxy.to_ascii_lowercase()] {
+            let entry = format!("{name}={value}");
+            if !env.contains(&entry) {
+                env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
+                env.push(entry);
+                unkeyed.push(name);
+            }
         }
     }
     (env, unkeyed)

@@ -23,32 +23,44 @@ pub(super) struct StageState {
 }
 
 impl StageState {
-    /// Begins with no files; the image has docker's default PATH.
+    /// Begins with no files.
     pub(super) fn scratch(top: NodeId, platform: &Platform) -> Self {
         let mut config = ImageConfig::empty(platform.clone());
-        config.config.env.push(DEFAULT_PATH.to_owned());
+        "/".clone_into(&mut config.config.working_dir);
         Self::new(top, config)
     }
 
     /// Begins with an image, whose triggers are used up.
+    ///
+    /// One without a PATH gets docker's default; commands of no words are none.
     pub(super) fn new(top: NodeId, mut config: ImageConfig) -> Self {
         config.config.on_build.clear();
-        let mut scope = Scope::default();
-        let is_path = |entry: &String| entry.starts_with("PATH=");
-        let path = (!config.config.env.iter().any(is_path)).then_some(DEFAULT_PATH);
-        for entry in config.config.env.iter().map(String::as_str).chain(path) {
-            if let Some((name, value)) = entry.split_once('=') {
-                scope.set(name, value);
-            }
+        for words in [&mut config.config.cmd, &mut config.config.entrypoint, &mut config.config.shell] {
+            words.take_if(|words| words.is_empty());
         }
-        Self { top, config, history: Vec::new(), scope, has_cmd: false }
+        if !config.config.env.iter().any(|entry| entry.starts_with("PATH=")) {
+            config.config.env.push(DEFAULT_PATH.to_owned());
+        }
+        let mut state = Self { top, config, history: Vec::new(), scope: Scope::default(), has_cmd: false };
+        state.enter_environment();
+        state
     }
 
     /// Begins where this stage ends.
+    ///
+    /// Its ARGs are declared still; where an ENV has their name, that counts again, as with docker.
     pub(super) fn child(&self) -> Self {
         let mut child = Self { has_cmd: false, ..self.clone() };
         child.config.config.on_build.clear();
+        child.enter_environment();
         child
+    }
+
+    /// Sets the variables of the image.
+    fn enter_environment(&mut self) {
+        for (name, value) in self.config.config.env.iter().filter_map(|entry| entry.split_once('=')) {
+            self.scope.set(name, value);
+        }
     }
 
     pub(super) fn expand(&self, word: &Word) -> Result<String, PlanError> {
@@ -88,7 +100,7 @@ impl StageState {
         self.scope.variables().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
-    /// Returns the arguments that have a value, as `NAME=value`, in the order of their declaration.
+    /// Returns the arguments as `NAME=value`, in the order of their declaration; one without a value is empty.
     pub(super) fn declared_args(&self) -> Vec<String> {
         self.scope.args().map(|(name, value)| format!("{name}={value}")).collect()
     }
