@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) proxies: Proxies,
     /// Whether standard error takes colours and moving lines.
     pub(crate) stderr: Display,
+    /// The same of standard output.
+    pub(crate) stdout: Display,
 }
 
 /// What a stream can show.
@@ -64,9 +66,13 @@ impl Config {
     pub(crate) fn read(root: Option<PathBuf>) -> Result<Self, ConfigError> {
         let is_root = rustix::process::geteuid().is_root();
         let mut config = Self::from_variables(&variable_os, root, is_root)?;
+        let is_plain = variable_os("NO_COLOR").is_some() || variable_os("TERM").is_some_and(|term| term == "dumb");
+        let terminal = if is_plain { Display::Terminal } else { Display::ColourTerminal };
         if std::io::stderr().is_terminal() {
-            let is_plain = variable_os("NO_COLOR").is_some() || variable_os("TERM").is_some_and(|term| term == "dumb");
-            config.stderr = if is_plain { Display::Terminal } else { Display::ColourTerminal };
+            config.stderr = terminal;
+        }
+        if std::io::stdout().is_terminal() {
+            config.stdout = terminal;
         }
         Ok(config)
     }
@@ -97,6 +103,7 @@ impl Config {
             extra_ca: variable("SSL_CERT_FILE").map(PathBuf::from),
             proxies: Proxies { http: either("HTTP_PROXY"), https: either("HTTPS_PROXY"), except: either("NO_PROXY") },
             stderr: Display::Plain,
+            stdout: Display::Plain,
         })
     }
 }

@@ -1,17 +1,27 @@
-//! `wharf build`: turns a Dockerfile and a directory into an image.
+//! `wharf build`: turns a Dockerfile and a directory into an image, or tells about the Dockerfile.
+//!
+//! | file | what |
+//! |---|---|
+//! | `dockerfile.rs` | finds and reads the Dockerfile and its ignore file |
+//! | `call.rs` | `--check` and `--call`: what is told instead of building |
+
+mod call;
+mod dockerfile;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use builder::{
-    Backend, BuildError, BuildRequest, Built, Cache, Dockerignore, FileTree, ImageSource, Owners, Progress, Pull,
-    RegistryImages, RunNetwork, Sandbox,
+    Backend, BuildError, BuildRequest, Built, Cache, FileTree, ImageSource, Owners, Progress, Pull, RegistryImages,
+    RunNetwork, Sandbox,
 };
 use oci::{Platform, Reference};
 
+use self::call::{Call, CallRequest, Method};
+pub(crate) use self::dockerfile::NoDockerfile;
+use self::dockerfile::{read_dockerfile, read_ignore};
 use crate::config::caller_variable;
 use crate::ending::Ending;
 use crate::output;
@@ -19,8 +29,6 @@ use crate::progress::{self, Shown, Style};
 use crate::report::{self, BuildFailure, DockerfileText};
 use crate::session::{Interrupt, Session};
 use crate::shown::shown;
-
-const DOCKERFILE: &str = "Dockerfile";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
@@ -60,6 +68,12 @@ pub(crate) struct BuildArgs {
     /// Network of RUN instructions
     #[arg(long, value_enum, default_value_t = Network::Default)]
     network: Network,
+    /// Check the Dockerfile and build nothing; the same as `--call=check`
+    #[arg(long, conflicts_with = "call")]
+    check: bool,
+    /// What to do: build, check, outline or targets; with `,format=json` for programs
+    #[arg(long, value_name = "METHOD[,OPTION]", default_value = "build", hide_default_value = true)]
+    call: Call,
     /// Write the image ID to this file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -77,6 +91,18 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     let context = context_directory(&args.context)?;
     let source = read_dockerfile(args.file.as_deref(), &context)?;
     let ignore = read_ignore(source.path.as_deref(), &context)?;
+    let call = if args.check { Call::CHECK } else { args.call };
+    if call.method != Method::Build {
+        let request = CallRequest {
+            dockerfile: source.dockerfile,
+            ignore,
+            build_args: build_args(&args.build_args)?,
+            target: args.target.clone(),
+            platform,
+            pull: pull(args),
+        };
+        return call::answer(call, request, session);
+    }
     let tree = FileTree::open(&context, ignore, Owners::Root);
     let tree = tree.with_context(|| format!("cannot open the build context `{}`", context.display()))?;
     let request = BuildRequest {
@@ -87,7 +113,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
         names: names(&args.tags)?,
         labels: args.labels.iter().map(|label| label_of(label)).collect::<Result<_, _>>()?,
         platform,
-        pull: if args.pull { Pull::Always } else { Pull::Missing },
+        pull: pull(args),
         cache: if args.no_cache { Cache::Ignored } else { Cache::Used },
         network: if args.network == Network::None { RunNetwork::None } else { RunNetwork::Default },
     };
@@ -96,7 +122,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     let names = request.names.clone();
     let built = solve(session, request, &shown, source.dockerfile.clone())?;
     if style != Style::Quiet {
-        report::warnings(&source.dockerfile, &built.warnings, session.config.stderr);
+        report::warnings(&source.dockerfile, &built);
         shown.say(&format!("built {}", built.id));
         names.iter().for_each(|name| shown.say(&format!("tagged {}", name.familiar())));
     }
@@ -132,6 +158,10 @@ fn solve(
     })
 }
 
+fn pull(args: &BuildArgs) -> Pull {
+    if args.pull { Pull::Always } else { Pull::Missing }
+}
+
 /// Returns the platform to build for.
 fn platform(args: &BuildArgs) -> Result<Platform, Ending> {
     let host = Platform::host();
@@ -158,98 +188,6 @@ fn context_directory(given: &str) -> Result<PathBuf, Ending> {
         }
         given => Ok(PathBuf::from(given)),
     }
-}
-
-/// There is no file where a Dockerfile was looked for.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no Dockerfile `{}`", .path.display())]
-pub(crate) struct NoDockerfile {
-    /// Where it was looked for.
-    path: PathBuf,
-    /// A file of another name that is probably meant.
-    pub(crate) similar: Option<PathBuf>,
-}
-
-impl NoDockerfile {
-    fn new(path: &Path) -> Self {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let is_similar = |name: &str| {
-            let name = name.to_ascii_lowercase();
-            name == "containerfile"
-                || name == "dockerfile"
-                || name.ends_with(".dockerfile")
-                || name.starts_with("dockerfile.")
-        };
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let similar = names.filter(|name| is_similar(name) && !name.ends_with(".dockerignore")).min();
-        Self { path: path.to_owned(), similar: similar.map(|name| directory.join(name)) }
-    }
-}
-
-/// A Dockerfile and where it was found.
-#[derive(Debug)]
-struct FoundDockerfile {
-    dockerfile: DockerfileText,
-    /// `None` for standard input.
-    path: Option<PathBuf>,
-}
-
-fn read_dockerfile(file: Option<&Path>, context: &Path) -> anyhow::Result<FoundDockerfile> {
-    let path = match file {
-        Some(path) if path == Path::new("-") => None,
-        Some(path) => Some(path.to_owned()),
-        None => Some(context.join(DOCKERFILE)),
-    };
-    let bytes = match &path {
-        None => read_limited(io::stdin().lock()).context("cannot read the Dockerfile from standard input")?,
-        Some(path) => {
-            let opened = std::fs::File::open(path).and_then(read_limited);
-            match opened {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NoDockerfile::new(path).into()),
-                opened => opened.with_context(|| format!("cannot read the Dockerfile `{}`", path.display()))?,
-            }
-        }
-    };
-    let (text, diagnostics) = dockerfile::decode(&bytes);
-    let name = match (&path, file) {
-        (None, _) => "-".to_owned(),
-        (Some(_), None) => DOCKERFILE.to_owned(),
-        (Some(path), Some(_)) => path.display().to_string(),
-    };
-    let dockerfile = DockerfileText { name, text: text.into_owned() };
-    if diagnostics.iter().any(|diagnostic| diagnostic.severity == dockerfile::Severity::Error) {
-        let error = BuildError::Dockerfile { diagnostics };
-        return Err(BuildFailure { dockerfile, error, output: report::Seen::Whole }.into());
-    }
-    Ok(FoundDockerfile { dockerfile, path })
-}
-
-/// Reads a little more than a Dockerfile may have, so that the parser sees that it is too much.
-fn read_limited(from: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(dockerfile::MAX_SIZE as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Reads the ignore file of the Dockerfile, else that of the context.
-fn read_ignore(dockerfile: Option<&Path>, context: &Path) -> anyhow::Result<Dockerignore> {
-    let own = dockerfile.map(|path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".dockerignore");
-        PathBuf::from(name)
-    });
-    for path in own.into_iter().chain([context.join(".dockerignore")]) {
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                let text = String::from_utf8_lossy(&bytes);
-                return Dockerignore::parse(&text).with_context(|| format!("cannot use `{}`", path.display()));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
-        }
-    }
-    Ok(Dockerignore::default())
 }
 
 fn build_args(given: &[String]) -> Result<BTreeMap<String, String>, Ending> {
@@ -313,30 +251,5 @@ mod tests {
         let given: Vec<Reference> = ["app", "app:latest", "x/app:2"].map(|name| name.parse().unwrap()).into();
         let names: Vec<_> = names(&given).unwrap().iter().map(Reference::familiar).collect();
         assert_eq!(names, ["app:latest", "x/app:2"]);
-    }
-
-    #[test]
-    fn the_dockerfiles_own_ignore_file_wins() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        let is_ignored = |path: Option<&str>| {
-            let path = path.map(|path| dir.path().join(path));
-            let ignore = read_ignore(path.as_deref(), dir.path()).unwrap();
-            (ignore.is_ignored(b"a"), ignore.is_ignored(b"b"))
-        };
-        assert_eq!(is_ignored(Some("Dockerfile")), (false, false));
-        write(
-            ".dockerignore",
-            "a
-",
-        );
-        write(
-            "x.Dockerfile.dockerignore",
-            "b
-",
-        );
-        assert_eq!(is_ignored(Some("Dockerfile")), (true, false));
-        assert_eq!(is_ignored(None), (true, false));
-        assert_eq!(is_ignored(Some("x.Dockerfile")), (false, true));
     }
 }

@@ -17,8 +17,8 @@ use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use builder::{BuildError, PlanError, StepError};
-use dockerfile::{Diagnostic, Help, Severity, Source, Span};
+use builder::{BuildError, Built, PlanError, StepError, UnusedArg};
+use dockerfile::{Diagnostic, Help, Rule, Severity, Source, Span};
 
 use super::{details, write_causes};
 use crate::config::Display;
@@ -30,6 +30,8 @@ use crate::table::ellipsis;
 const LAST_LINES: usize = 20;
 /// Characters of a step that its failure shows; the excerpt shows where it stands.
 const MAX_LABEL: usize = 100;
+/// Characters of a mistake: it may quote a word of the file.
+const MAX_TITLE: usize = 300;
 
 /// A Dockerfile as the user knows it.
 #[derive(Clone, Debug)]
@@ -76,7 +78,11 @@ impl Error for BuildFailure {
 pub(super) fn text(failure: &BuildFailure, display: Display) -> String {
     let dockerfile = &failure.dockerfile;
     if let BuildError::Dockerfile { diagnostics } = &failure.error {
-        return diagnostics.iter().map(|diagnostic| of_diagnostic(dockerfile, diagnostic, display)).collect();
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            diagnostics.iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
+        let mut text: String = errors.iter().map(|error| diagnostic(dockerfile, error, display)).collect();
+        text.push_str(&compact(dockerfile, &warnings));
+        return text;
     }
     if let BuildError::Plan { errors } = &failure.error {
         let mut text: String = errors.iter().map(|error| of_plan(dockerfile, error, display)).collect();
@@ -85,7 +91,7 @@ pub(super) fn text(failure: &BuildFailure, display: Display) -> String {
     }
     let title = failure.to_string();
     let mut text = match place(failure) {
-        Some(span) => excerpt(dockerfile, (Severity::Error, &title), span, (None, display)),
+        Some(span) => excerpt(dockerfile, &Title::error(&title), span, (None, display)),
         None => format!("error: {title}\n"),
     };
     if failure.output == Seen::Little {
@@ -95,11 +101,33 @@ pub(super) fn text(failure: &BuildFailure, display: Display) -> String {
     text
 }
 
-/// Shows warnings about a Dockerfile.
-pub(crate) fn warnings(dockerfile: &DockerfileText, diagnostics: &[Diagnostic], display: Display) {
-    for diagnostic in diagnostics {
-        output::notice(of_diagnostic(dockerfile, diagnostic, display).trim_end());
+/// Shows what the author of a Dockerfile should know after a build: a line for each warning.
+pub(crate) fn warnings(dockerfile: &DockerfileText, built: &Built) {
+    let warnings: Vec<_> = built.warnings.iter().collect();
+    let mut text = compact(dockerfile, &warnings);
+    for UnusedArg { name, similar } in &built.unused_args {
+        let meant = similar.as_ref().map(|name| format!("; did you mean `{}`?", shown(name))).unwrap_or_default();
+        let _infallible = writeln!(text, "warning: no ARG declares the build argument `{}`{meant}", shown(name));
     }
+    if !text.is_empty() {
+        output::notice(text.trim_end_matches('\n'));
+    }
+}
+
+/// Lists warnings as docker does after a build; no text when there are none.
+fn compact(dockerfile: &DockerfileText, warnings: &[&Diagnostic]) -> String {
+    let head = match warnings.len() {
+        0 => return String::new(),
+        1 => "1 warning found (`wharf build --check` shows it in full):\n".to_owned(),
+        count => format!("{count} warnings found (`wharf build --check` shows them in full):\n"),
+    };
+    let source = Source::new(&dockerfile.text);
+    let line = |warning: &&Diagnostic| {
+        let rule = warning.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
+        let title = ellipsis(&shown(&warning.title), MAX_TITLE);
+        format!(" - {rule}{title} (line {})\n", source.line_of(warning.span))
+    };
+    head + &warnings.iter().map(line).collect::<String>()
 }
 
 fn place(failure: &BuildFailure) -> Option<Span> {
@@ -123,16 +151,21 @@ fn whole_line(text: &str, line: usize) -> Span {
 fn of_plan(dockerfile: &DockerfileText, error: &PlanError, display: Display) -> String {
     let title = error.to_string();
     let mut text = match error.span {
-        Some(span) => excerpt(dockerfile, (Severity::Error, &title), span, (None, display)),
+        Some(span) => excerpt(dockerfile, &Title::error(&title), span, (None, display)),
         None => format!("error: {}\n", shown(&title)),
     };
     write_causes(&mut text, error);
     text
 }
 
-fn of_diagnostic(dockerfile: &DockerfileText, diagnostic: &Diagnostic, display: Display) -> String {
-    let title = (diagnostic.severity, diagnostic.title.as_str());
-    let mut text = excerpt(dockerfile, title, diagnostic.span, (diagnostic.label.as_deref(), display));
+/// Writes a diagnostic with the rule it is of, its excerpt and its hint.
+pub(crate) fn diagnostic(dockerfile: &DockerfileText, diagnostic: &Diagnostic, display: Display) -> String {
+    let title = Title {
+        severity: diagnostic.severity,
+        rule: diagnostic.rule.map(Rule::name),
+        text: &ellipsis(&diagnostic.title, MAX_TITLE),
+    };
+    let mut text = excerpt(dockerfile, &title, diagnostic.span, (diagnostic.label.as_deref(), display));
     let _infallible = match &diagnostic.help {
         Some(Help::DidYouMean(word)) => writeln!(text, "hint: did you mean `{}`?", shown(word)),
         Some(Help::Note(note)) => writeln!(text, "hint: {}", shown(note)),
@@ -142,25 +175,44 @@ fn of_diagnostic(dockerfile: &DockerfileText, diagnostic: &Diagnostic, display: 
     text
 }
 
+/// The first line of a report.
+struct Title<'a> {
+    severity: Severity,
+    /// The lint rule that it is of.
+    rule: Option<&'static str>,
+    text: &'a str,
+}
+
+impl<'a> Title<'a> {
+    fn error(text: &'a str) -> Self {
+        Self { severity: Severity::Error, rule: None, text }
+    }
+}
+
 /// Draws the lines around a span.
 fn excerpt(
     dockerfile: &DockerfileText,
-    (severity, title): (Severity, &str),
+    title: &Title<'_>,
     span: Span,
     (label, display): (Option<&str>, Display),
 ) -> String {
-    let level = match severity {
+    let level = match title.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
     let range = first_line(&dockerfile.text, span);
-    let title = shown(title);
+    let text = shown(title.text);
     let label = label.map(shown);
     let annotation = AnnotationKind::Primary.span(range).label(label);
     let name = shown(&dockerfile.name);
     let snippet = Snippet::source(&dockerfile.text).path(&name).annotation(annotation);
     let renderer = if display.has_colours() { Renderer::styled() } else { Renderer::plain() };
-    let report = [level.primary_title(&title).element(snippet)];
+    let primary = level.primary_title(&text);
+    let primary = match title.rule {
+        Some(rule) => primary.id(rule),
+        None => primary,
+    };
+    let report = [primary.element(snippet)];
     renderer.decor_style(DecorStyle::Ascii).render(&report) + "\n"
 }
 

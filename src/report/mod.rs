@@ -29,7 +29,7 @@ use crate::output;
 use crate::shown::shown;
 use crate::table::ellipsis;
 
-pub(crate) use build::{BuildFailure, DockerfileText, Seen, warnings};
+pub(crate) use build::{BuildFailure, DockerfileText, Seen, diagnostic, warnings};
 
 const USAGE: u8 = 125;
 /// Characters of a cause that are shown: a command may be a whole script.
@@ -55,6 +55,13 @@ pub(crate) fn error(error: &anyhow::Error, display: Display) -> u8 {
 /// Shows one of several errors of a command that goes on.
 pub(crate) fn one_of_several(error: &anyhow::Error) {
     output::notice(text(error, Display::Plain).trim_end());
+}
+
+/// Shows what a command left out because of an error, and that error's causes.
+pub(crate) fn note(text: &str, error: &(dyn Error + 'static)) {
+    let mut text = format!("note: {}\n  caused by: {}\n", shown(text), shown(&error.to_string()));
+    write_causes(&mut text, error);
+    output::notice(text.trim_end());
 }
 
 fn text(error: &anyhow::Error, display: Display) -> String {
