@@ -347,7 +347,7 @@ fn is_rust(source: &Source) -> bool {
 
 /// Written by us; the lock file is cargo's.
 fn is_ours(source: &Source) -> bool {
-    source.path != "Cargo.lock"
+    !source.path.ends_with("Cargo.lock")
 }
 
 /// Rust that ends up in the binary.
