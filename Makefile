@@ -1,9 +1,10 @@
 # make demo    the main job, visibly, on real input
 # make test    every test
 # make check   form, lints, house rules
+# make fuzz    30 CPU minutes of invented Dockerfiles
 # make build   the release binary: target/release/wharf
 
-.PHONY: build check demo test
+.PHONY: build check demo fuzz test
 
 build:
 	cargo build --release --package wharf
@@ -13,6 +14,9 @@ check:
 
 demo:
 	@scripts/demo.sh
+
+fuzz:
+	@scripts/fuzz.sh
 
 test:
 	@scripts/test.sh

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes sure that the programs which the tests and the demo drive are here.
+# Makes sure that the programs which the tests, the demo and the fuzzer drive are here.
 #
-#   need.sh test|demo
+#   need.sh test|demo|fuzz
 #
 # This is the one list of Debian packages. As root on a Debian system the missing ones are installed; otherwise the one
-# command to run is named and the exit code is 1.
+# command to run is named and the exit code is 1. The fuzzer's driver is a crate, which cargo installs.
 set -euo pipefail
 
 # program                       package
@@ -23,6 +23,9 @@ readonly DEMO='
 mmdebstrap                      mmdebstrap
 perl                            perl-base
 script                          bsdutils
+'
+readonly FUZZ='
+c++                             g++
 '
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -49,12 +52,17 @@ install() {
 case ${1-} in
     test) wanted=$ALWAYS$TEST ;;
     demo) wanted=$ALWAYS$DEMO ;;
-    *) printf 'usage: need.sh test|demo\n' >&2; exit 2 ;;
+    fuzz) wanted=$FUZZ ;;
+    *) printf 'usage: need.sh test|demo|fuzz\n' >&2; exit 2 ;;
 esac
 
 if ! command -v cargo >/dev/null; then
     printf 'cargo is missing: install Rust 1.95 or newer with rustup\n' >&2
     exit 1
+fi
+
+if [ "$1" = fuzz ] && ! cargo fuzz --version >/dev/null 2>&1; then
+    cargo install --quiet --locked cargo-fuzz
 fi
 
 mapfile -t packages < <(missing_packages "$wanted")
