@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use dockerfile::{Diagnostic, GlobalScope, Instruction, Severity, Stages, edit_distance, parse};
+use dockerfile::{Diagnostic, GlobalScope, Instruction, Severity, Stages, nearest, parse};
 use layer_store::{ImageId, Store};
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
@@ -169,11 +169,7 @@ fn unused_args(resolved: &Resolved) -> Vec<UnusedArg> {
     let declared: BTreeSet<&str> = resolved.global.names().chain(in_stages).collect();
     let given = resolved.global.arguments().given.keys();
     let unused = given.filter(|name| !declared.contains(name.as_str()) && !is_predefined(name));
-    let similar = |name: &str| {
-        let distance = |known: &&str| edit_distance(name, known);
-        let nearest = declared.iter().copied().min_by_key(distance)?;
-        (distance(&nearest) <= 1 + name.len() / 4).then(|| nearest.to_owned())
-    };
+    let similar = |name: &str| nearest(name, declared.iter().copied()).map(str::to_owned);
     unused.map(|name| UnusedArg { name: name.clone(), similar: similar(name) }).collect()
 }
 

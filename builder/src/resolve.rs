@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use dockerfile::{
     BuildArguments, Diagnostic, Dockerfile, GlobalScope, ImageTriggers, Instruction, Located, Meaning, Span, Stage,
-    Stages, parse_trigger, sources,
+    Stages, nearest, parse_trigger, sources,
 };
 use futures_util::future::try_join_all;
 use oci::{Platform, PlatformError, Reference, ReferenceError};
@@ -129,7 +129,7 @@ pub enum ResolveProblem {
     #[error("{name} is asked for {wanted}, but only images of {built} are built yet")]
     OtherPlatform { name: String, wanted: Platform, built: Platform },
     #[error("cannot get the base image {name}")]
-    Image { name: String, source: ImageError },
+    Image { name: String, similar: Option<String>, source: ImageError },
     #[error("the image {name} has an ONBUILD trigger that is no instruction: `{trigger}`")]
     Trigger { name: String, trigger: String, diagnostics: Vec<Diagnostic> },
 }
@@ -243,9 +243,13 @@ impl Resolving<'_> {
 
     async fn ask(&mut self, names: BTreeMap<Reference, Span>, images: &dyn ImageSource) -> Result<(), ResolveError> {
         let options = self.options;
+        let stages = self.stages;
         let asked = names.iter().map(|(name, span)| async move {
             let answer = images.resolve(name, options.platform, options.pull).await;
-            answer.map_err(|source| Spanned::new(*span, ResolveProblem::Image { name: name.familiar(), source }))
+            answer.map_err(|source| {
+                let similar = similar_stage(stages, name);
+                Spanned::new(*span, ResolveProblem::Image { name: name.familiar(), similar, source })
+            })
         });
         let answers = try_join_all(asked).await?;
         self.known.extend(names.into_keys().zip(answers.into_iter().map(Arc::new)));
@@ -311,6 +315,14 @@ impl Resolving<'_> {
     }
 }
 
+/// Returns the stage whose name is near to that of an image, which may be a slip of the fingers.
+fn similar_stage(stages: &Stages<'_>, image: &Reference) -> Option<String> {
+    let familiar = image.familiar();
+    let name = familiar.split(':').next().unwrap_or_default();
+    let names: Vec<_> = (0..stages.count()).filter_map(|index| stages.stage(index).name()).collect();
+    nearest(name, names.iter().map(String::as_str)).filter(|nearest| *nearest != name).map(str::to_owned)
+}
+
 fn reference(name: &str, span: Span) -> Result<Reference, ResolveError> {
     let reference = name.parse::<Reference>();
     let reference =
@@ -328,4 +340,20 @@ fn triggers(image: &BaseImage, span: Span) -> Result<Vec<Located<Instruction>>, 
         }
     };
     image.config.config.on_build.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_is_not_there_may_be_a_misspelt_stage() {
+        let parsed = dockerfile::parse("FROM scratch AS build\nFROM scratch AS run-time\n");
+        let stages = Stages::read(&parsed.dockerfile, &GlobalScope::default()).unwrap();
+        let similar = |image: &str| similar_stage(&stages, &image.parse().unwrap());
+        assert_eq!(similar("biuld").as_deref(), Some("build"));
+        assert_eq!(similar("runtime:latest").as_deref(), Some("run-time"));
+        assert_eq!(similar("debian"), None);
+        assert_eq!(similar("localhost:5000/build"), None);
+    }
 }

@@ -37,6 +37,9 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
             ResolveProblem::UnknownTarget { stages, .. } => {
                 Some(format!("the stages are {}", shown(&stages.join(", "))))
             }
+            ResolveProblem::Image { similar: Some(stage), .. } => {
+                Some(format!("did you mean the stage `{}`?", shown(stage)))
+            }
             ResolveProblem::OtherPlatform { .. } => Some("leave the platform out".to_owned()),
             _ => None,
         },

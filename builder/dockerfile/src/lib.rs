@@ -70,7 +70,7 @@ pub use scope::{BuildArguments, GlobalScope, Scope};
 pub use signal::{Signal, SignalError};
 pub use source::{Position, Source, Span, decode};
 pub use stages::{ImageTriggers, Meaning, SourceName, StageBase, Stages, sources};
-pub use suggest::edit_distance;
+pub use suggest::{edit_distance, nearest};
 pub use targets::{Target, targets};
 pub use template::SyntaxErrorKind;
 pub use word::{Literal, NoVariables, Variables, Word};

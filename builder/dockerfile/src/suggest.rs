@@ -7,7 +7,7 @@ const NEAR: usize = 2;
 const LONGEST: usize = 40;
 
 /// Returns the one of `candidates` that is nearest to `word`, ignoring case; `None` when none is near.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST {
         return None;
     }

@@ -69,6 +69,8 @@ pub enum PlanProblem {
     Signal { text: String, source: SignalError },
     #[error("`{text}` is no time for `SOURCE_DATE_EPOCH`")]
     Epoch { text: String, source: EpochError },
+    #[error("RUN needs a command")]
+    NoCommand,
     #[error("{instruction} has a blank name or path")]
     Blank { instruction: &'static str },
 }

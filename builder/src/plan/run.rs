@@ -40,7 +40,7 @@ pub(super) fn run(
         }
     };
     if args.is_empty() {
-        return Err(Spanned::new(span, PlanProblem::Blank { instruction: "RUN" }));
+        return Err(Spanned::new(span, PlanProblem::NoCommand));
     }
     let (env, unkeyed_env) = environment(state, given);
     let network = match run.network {

@@ -176,7 +176,7 @@ impl<'a> Walk<'a, '_> {
 
     fn run_options(&mut self, located: &Located<Instruction>, run: &Run, site: Site<'_>) {
         if run.command == Command::Exec(Vec::new()) {
-            self.report.mistake(site, blank("RUN", located.span));
+            self.report.mistake(site, Diagnostic::error(located.span, "RUN needs a command"));
         }
         for mount in &run.mounts {
             let errors = self.report.errors();
