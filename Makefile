@@ -1,7 +1,7 @@
 # make demo    the main job, visibly, on real input
 # make test    every test
 # make check   form, lints, house rules
-# make fuzz    30 CPU minutes of invented Dockerfiles
+# make fuzz    40 CPU minutes of invented Dockerfiles and ignore files
 # make build   the release binary: target/release/wharf
 
 .PHONY: build check demo fuzz test

@@ -49,6 +49,36 @@ install() {
     apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null
 }
 
+need_packages() {
+    local packages command_to_run
+    mapfile -t packages < <(missing_packages "$wanted")
+    [ ${#packages[@]} -gt 0 ] || return 0
+
+    command_to_run="apt-get install --no-install-recommends ${packages[*]}"
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        printf 'these Debian packages are missing; as root, run\n\n    %s\n\n' "$command_to_run" >&2
+        return 1
+    fi
+
+    printf 'installing %s\n' "${packages[*]}" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    # A fresh machine has no package lists, an old one has lists that name files which are gone.
+    if ! install "${packages[@]}" 2>/dev/null; then
+        apt-get update -qq </dev/null
+        install "${packages[@]}"
+    fi
+
+    mapfile -t packages < <(missing_packages "$wanted")
+    if [ ${#packages[@]} -gt 0 ]; then
+        printf 'still missing after the installation: %s\n' "${packages[*]}" >&2
+        return 1
+    fi
+}
+
+need_cargo_fuzz() {
+    cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz
+}
+
 case ${1-} in
     test) wanted=$ALWAYS$TEST ;;
     demo) wanted=$ALWAYS$DEMO ;;
@@ -61,29 +91,6 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-if [ "$1" = fuzz ] && ! cargo fuzz --version >/dev/null 2>&1; then
-    cargo install --quiet --locked cargo-fuzz
-fi
-
-mapfile -t packages < <(missing_packages "$wanted")
-[ ${#packages[@]} -gt 0 ] || exit 0
-
-command_to_run="apt-get install --no-install-recommends ${packages[*]}"
-if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    printf 'these Debian packages are missing; as root, run\n\n    %s\n\n' "$command_to_run" >&2
-    exit 1
-fi
-
-printf 'installing %s\n' "${packages[*]}" >&2
-export DEBIAN_FRONTEND=noninteractive
-# A fresh machine has no package lists, an old one has lists that name files which are gone.
-if ! install "${packages[@]}" 2>/dev/null; then
-    apt-get update -qq </dev/null
-    install "${packages[@]}"
-fi
-
-mapfile -t packages < <(missing_packages "$wanted")
-if [ ${#packages[@]} -gt 0 ]; then
-    printf 'still missing after the installation: %s\n' "${packages[*]}" >&2
-    exit 1
-fi
+need_packages
+# Only now is there a linker for it.
+[ "$1" != fuzz ] || need_cargo_fuzz
