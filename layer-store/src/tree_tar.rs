@@ -10,7 +10,7 @@
 //! | extended attributes | all but overlay's own and labels of this host, as `SCHILY.xattr.*`, sorted |
 //! | holes | written as zeros |
 //! | overlay's whiteouts and opaque directories | `.wh.<name>` and `.wh..wh..opq`, empty files with the time and owner 0 |
-//! | sockets | left out |
+//! | sockets | left out, as a deletion: what a lower layer has under this name must not come back |
 //! | a name that starts with `.wh.` | refused: it would delete something |
 //! | end | two blocks of zeros |
 //!
@@ -70,6 +70,11 @@ pub(crate) fn write(tree: &OwnedFd, xattrs: OverlayXattrs, output: &mut impl Wri
     Ok(writer.written)
 }
 
+/// Returns whether all that a layer can say of a file is that nothing is there.
+fn is_deletion(stat: &Stat) -> bool {
+    sys::is_whiteout(stat) || sys::kind(stat) == FileType::Socket
+}
+
 struct Writer<'a, W> {
     output: &'a mut W,
     xattrs: OverlayXattrs,
@@ -123,7 +128,7 @@ impl<W: Write> Writer<'_, W> {
         for name in names {
             let is_file = !name.is_directory;
             let look = || sys::look(directory, &name.bytes).map_err(failed);
-            if is_file && look()?.is_some_and(|stat| sys::is_whiteout(&stat)) {
+            if is_file && look()?.is_some_and(|stat| is_deletion(&stat)) {
                 refuse_reserved(path, &name.bytes)?;
                 self.whiteout(&[path, b".wh.", &name.bytes].concat())?;
             } else {
@@ -144,9 +149,6 @@ impl<W: Write> Writer<'_, W> {
         let stat = sys::look(parent, &name.bytes).map_err(|error| read_error(path, error.into()))?;
         let stat = stat.ok_or_else(|| TreeTarError::Changed { path: shown(path) })?;
         let kind = sys::kind(&stat);
-        if kind == FileType::Socket {
-            return Ok(None);
-        }
         let mut header = Header::of(&stat);
         if kind == FileType::Directory {
             path.push(b'/');

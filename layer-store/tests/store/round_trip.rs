@@ -162,6 +162,15 @@ fn change() -> impl Strategy<Value = Make> {
     ]
 }
 
+#[test]
+fn a_socket_in_the_place_of_something_lower_does_not_bring_it_back() {
+    let below = [tar(&[directory("run/"), file("run/app", "a"), directory("run/dir/"), file("run/dir/x", "x")])];
+    let remove = |name: &str| Make::Remove { name: name.as_bytes().to_vec() };
+    let socket = |name: &str| Make::Socket { name: name.as_bytes().to_vec() };
+    let changes = [remove("run/app"), socket("run/app"), remove("run/dir"), socket("run/dir"), socket("run/new")];
+    in_mount_namespace(|| drop(check(&below, &changes)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
