@@ -131,7 +131,8 @@ impl Command {
     /// Tells whether the command mounts layers or touches files whose owners only exist in a namespace of our own.
     pub(crate) fn needs_namespace(&self) -> bool {
         match self {
-            Self::Build(_) | Self::Run(_) | Self::Pull(_) | Self::Push(_) | Self::Rmi(_) => true,
+            Self::Build(args) => args.builds(),
+            Self::Run(_) | Self::Pull(_) | Self::Push(_) | Self::Rmi(_) => true,
             Self::Image { .. } | Self::Builder { .. } | Self::System { .. } => true,
             Self::Images(_) | Self::History(_) | Self::Inspect(_) | Self::Tag(_) => false,
             Self::Login(_) | Self::Logout(_) | Self::Version(_) => false,

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use dockerfile::{Diagnostic, GlobalScope, Instruction, Severity, Stages, nearest, parse};
+use dockerfile::{Diagnostic, GlobalScope, Instruction, Stages, nearest, parse};
 use layer_store::{ImageId, Store};
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
-use crate::check::{Checking, known_bases};
+use crate::check::{Checking, Names, has_errors, known_bases};
 use crate::dockerignore::Dockerignore;
 use crate::export::{Epoch, ExportError, export};
 use crate::file_tree::FileTree;
@@ -60,6 +60,13 @@ impl std::fmt::Debug for Backend {
 pub struct Built {
     /// The image ID.
     pub id: ImageId,
+    /// What was found on the way.
+    pub findings: Findings,
+}
+
+/// What the checks of a build have found, though it can be built.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
     /// What the Dockerfile's author should know; no error among them.
     pub warnings: Vec<Diagnostic>,
     /// Build arguments of the command line that no ARG declares.
@@ -73,6 +80,15 @@ pub struct UnusedArg {
     pub name: String,
     /// The declared argument whose name is nearest.
     pub similar: Option<String>,
+}
+
+/// A build that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: BuildError,
+    /// What was found before it failed.
+    pub findings: Findings,
 }
 
 /// Why nothing was built.
@@ -107,26 +123,42 @@ impl From<ResolveError> for BuildError {
 ///
 /// # Errors
 ///
-/// [`BuildError`]; steps that were finished before stay in the cache, but no image is made.
-pub async fn build(request: BuildRequest, backend: &Backend, stop: &CancellationToken) -> Result<Built, BuildError> {
+/// [`Failed`]; steps that were finished before stay in the cache, but no image is made.
+pub async fn build(request: BuildRequest, backend: &Backend, stop: &CancellationToken) -> Result<Built, Failed> {
+    let mut findings = Findings::default();
+    match image(request, (backend, stop), &mut findings).await {
+        Ok(id) => Ok(Built { id, findings }),
+        Err(error) => Err(Failed { error, findings }),
+    }
+}
+
+async fn image(
+    request: BuildRequest,
+    (backend, stop): (&Backend, &CancellationToken),
+    findings: &mut Findings,
+) -> Result<ImageId, BuildError> {
     let parsed = parse(&request.dockerfile);
     let target = request.target.as_deref();
     let arguments = build_arguments(request.build_args, &request.platform, &parsed.dockerfile, target);
     let (global, _) = GlobalScope::read(&parsed.dockerfile.global_args, arguments.clone());
     let nothing_ignored = Dockerignore::default();
     let ignore = request.context.as_ref().map_or(&nothing_ignored, FileTree::ignore);
-    let checking = Checking { parsed: &parsed, arguments, target, ignore };
-    passed(checking.run(BTreeMap::new()))?;
+    // A stage that is not built may hold mistakes, as in docker.
+    let last = parsed.dockerfile.stages.len().checked_sub(1).map(|last| last.to_string());
+    let checked = target.or(last.as_deref());
+    let checking = Checking { parsed: &parsed, arguments, target: checked, ignore };
     let stages = Stages::read(&parsed.dockerfile, &global);
-    let stages = stages.map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
+    let names = stages.ok().map(|stages| Names { stages, global: global.clone(), target: checked });
+    passed(checking.run(BTreeMap::new(), names.as_ref()))?;
+    let Names { stages, .. } = names.as_ref().expect("what is wrong with the names of stages is an error of the check");
     let options = ResolveOptions { target, platform: &request.platform, pull: request.pull };
-    let resolving = resolve(&request.dockerfile, (&stages, &global), &options, backend.images.as_ref());
+    let resolving = resolve(&request.dockerfile, (stages, &global), &options, backend.images.as_ref());
     let resolved = tokio::select! {
         resolved = resolving => resolved?,
         () = stop.cancelled() => return Err(BuildError::Cancelled),
     };
-    let warnings = passed(checking.run(known_bases(&resolved)))?;
-    let unused_args = unused_args(&resolved);
+    findings.warnings = passed(checking.run(known_bases(&resolved), names.as_ref()))?;
+    findings.unused_args = unused_args(&resolved);
     let options = PlanOptions { labels: &request.labels, platform: &request.platform, network: request.network };
     let plan = plan(&resolved, &options).map_err(|errors| BuildError::Plan { errors })?;
     let solver = Arc::new(Solver {
@@ -148,14 +180,12 @@ pub async fn build(request: BuildRequest, backend: &Backend, stop: &Cancellation
     let layers = solved.map_err(BuildError::Solve)?;
     let (store, names) = (backend.store.clone(), request.names);
     let exported = tokio::task::spawn_blocking(move || export(&store, &plan.image, &layers, &names)).await;
-    let id = exported.expect("exporting does not panic")?;
-    Ok(Built { id, warnings, unused_args })
+    Ok(exported.expect("exporting does not panic")?)
 }
 
 /// Returns what was found if none of it is an error.
 fn passed(diagnostics: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, BuildError> {
-    let has_errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
-    if has_errors { Err(BuildError::Dockerfile { diagnostics }) } else { Ok(diagnostics) }
+    if has_errors(&diagnostics) { Err(BuildError::Dockerfile { diagnostics }) } else { Ok(diagnostics) }
 }
 
 /// Returns the build arguments of the command line that nothing reads.

@@ -4,21 +4,27 @@
 //! check with what the file says ─▶ ask for the base images ─▶ check again with what they say
 //! ```
 //!
+//! What only this crate knows is checked here: whether names can be those of images, and texts those of platforms.
+//!
 //! A base that cannot be asked for is no mistake of the file: what depends on it is not judged, and the caller is told.
 //!
 //! Spec: Dockerfile reference, "Build checks".
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::error::Error;
+
 use dockerfile::{
-    BaseFacts, BuildArguments, CheckOptions, Diagnostic, GlobalScope, Meaning, Parsed, Severity, Stages, parse,
+    BaseFacts, BuildArguments, CheckOptions, Diagnostic, GlobalScope, Meaning, Parsed, Severity, SourceName, Span,
+    Stages, parse, sources,
 };
 use futures_util::future::join_all;
 use oci::{Platform, Reference};
 
 use crate::dockerignore::Dockerignore;
 use crate::images::{BaseImage, ImageError, ImageSource, Pull};
-use crate::resolve::{Base, Resolved, build_arguments};
+use crate::resolve::{Base, ResolveError, Resolved, build_arguments, platform_of, reference, target_index};
+use crate::spanned::Spanned;
 
 /// What is to be checked.
 #[derive(Debug)]
@@ -43,28 +49,44 @@ pub struct Checked {
 
 /// Checks a Dockerfile with everything that can be known of its base images.
 ///
-/// When the file has errors by itself, no image is asked for.
-pub async fn check(request: &CheckRequest<'_>, images: &dyn ImageSource) -> Checked {
+/// Without a target all stages are checked. When the file has errors by itself, no image is asked for.
+///
+/// # Errors
+///
+/// [`ResolveProblem::UnknownTarget`], if the stages of the file are known.
+pub async fn check(request: &CheckRequest<'_>, images: &dyn ImageSource) -> Result<Checked, ResolveError> {
     let parsed = parse(request.dockerfile);
     let arguments = build_arguments(request.build_args.clone(), request.platform, &parsed.dockerfile, request.target);
-    let checking = Checking { parsed: &parsed, arguments, target: request.target, ignore: request.ignore };
-    let diagnostics = checking.run(BTreeMap::new());
-    if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        return Checked { diagnostics, unknown: Vec::new() };
+    let (global, _) = GlobalScope::read(&parsed.dockerfile.global_args, arguments.clone());
+    let stages = Stages::read(&parsed.dockerfile, &global).ok();
+    if let (Some(stages), Some(_), false) = (&stages, request.target, parsed.has_errors()) {
+        target_index(stages, request.target)?;
     }
-    let names = checking.base_names();
-    let asked = names.into_iter().map(|(text, name)| async move {
-        let answer = images.resolve(&name, request.platform, request.pull).await;
-        (text, name, answer)
+    let names = stages.map(|stages| Names { stages, global, target: request.target });
+    let checking = Checking { parsed: &parsed, arguments, target: request.target, ignore: request.ignore };
+    let diagnostics = checking.run(BTreeMap::new(), names.as_ref());
+    if has_errors(&diagnostics) {
+        return Ok(Checked { diagnostics, unknown: Vec::new() });
+    }
+    let wanted = names.as_ref().map(|names| names.bases(request.platform)).unwrap_or_default();
+    let asked = wanted.into_iter().map(|(text, wanted)| async move {
+        let answer = images.resolve(&wanted.name, &wanted.platform, request.pull).await;
+        (text, wanted, answer)
     });
     let (mut bases, mut unknown) = (BTreeMap::new(), Vec::new());
-    for (text, name, answer) in join_all(asked).await {
+    for (text, wanted, answer) in join_all(asked).await {
         match answer {
-            Ok(image) => drop(bases.insert(text, facts(&image))),
-            Err(error) => unknown.push((name, error)),
+            Ok(image) => drop(bases.insert(text, wanted.facts(&image))),
+            Err(ImageError::Platform { image, .. }) => drop(bases.insert(text, wanted.facts(&image))),
+            Err(error) => unknown.push((wanted.name, error)),
         }
     }
-    Checked { diagnostics: checking.run(bases), unknown }
+    Ok(Checked { diagnostics: checking.run(bases, names.as_ref()), unknown })
+}
+
+/// Returns whether one of `diagnostics` is an error.
+pub(crate) fn has_errors(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
 }
 
 /// A parsed file on its way through the checks.
@@ -76,8 +98,8 @@ pub(crate) struct Checking<'a> {
 }
 
 impl Checking<'_> {
-    /// Checks the file with these bases known, by their names in it.
-    pub(crate) fn run(&self, bases: BTreeMap<String, BaseFacts>) -> Vec<Diagnostic> {
+    /// Checks the file with these bases known, by their names in it; `names` are its own, as far as they could be settled.
+    pub(crate) fn run(&self, bases: BTreeMap<String, BaseFacts>, names: Option<&Names<'_>>) -> Vec<Diagnostic> {
         let ignored_by = |path: &str| self.ignore.ignored_by(path);
         let options = CheckOptions {
             arguments: self.arguments.clone(),
@@ -85,25 +107,109 @@ impl Checking<'_> {
             bases,
             ignored_by: Some(&ignored_by),
         };
-        dockerfile::check(self.parsed, &options)
+        let mut found = dockerfile::check(self.parsed, &options);
+        found.extend(names.map(Names::mistakes).unwrap_or_default());
+        found.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.severity));
+        found.dedup();
+        found
+    }
+}
+
+/// The names of a file on their way through the checks.
+pub(crate) struct Names<'a> {
+    pub(crate) stages: Stages<'a>,
+    pub(crate) global: GlobalScope,
+    /// The stage that is built; `None` for all of them.
+    pub(crate) target: Option<&'a str>,
+}
+
+/// A base image to ask for.
+struct Wanted {
+    name: Reference,
+    /// The platform that the first stage wants it for.
+    platform: Platform,
+    /// Whether all stages want it for that one.
+    is_only: bool,
+}
+
+impl Wanted {
+    /// Returns what is known of `image`; of which platform it is says nothing about the stages when they want several.
+    fn facts(&self, image: &BaseImage) -> BaseFacts {
+        let facts = facts(image);
+        if self.is_only { facts } else { BaseFacts { platform: String::new(), ..facts } }
+    }
+}
+
+/// How many names that are none are reported.
+const MOST: usize = 500;
+/// How many instructions are looked at: the triggers of a stage count for every stage that begins with it.
+const MOST_STEPS: usize = 500_000;
+
+impl Names<'_> {
+    fn needed(&self) -> BTreeSet<usize> {
+        if self.target.is_none() {
+            return (0..self.stages.count()).collect();
+        }
+        let target = self.stages.target(self.target);
+        target.and_then(|target| self.stages.needed(target, &BTreeMap::new()).ok()).unwrap_or_default()
     }
 
-    /// Returns the images that the needed stages begin with, as far as their names are right.
-    fn base_names(&self) -> BTreeMap<String, Reference> {
-        let (global, _) = GlobalScope::read(&self.parsed.dockerfile.global_args, self.arguments.clone());
-        let Ok(stages) = Stages::read(&self.parsed.dockerfile, &global) else { return BTreeMap::new() };
-        let needed = match self.target {
-            None => (0..stages.count()).collect::<BTreeSet<_>>(),
-            Some(_) => {
-                let target = stages.target(self.target);
-                target.and_then(|target| stages.needed(target, &BTreeMap::new()).ok()).unwrap_or_default()
+    /// Returns the images that the needed stages begin with, as far as their names are right; `platform` is that of the build.
+    fn bases(&self, platform: &Platform) -> BTreeMap<String, Wanted> {
+        let mut bases: BTreeMap<String, Wanted> = BTreeMap::new();
+        for index in self.needed() {
+            let Meaning::Image(text) = &self.stages.base(index).meaning else { continue };
+            let Ok(name) = text.parse::<Reference>() else { continue };
+            let own = self.stages.stage(index).from.value.platform.as_ref();
+            let platform =
+                own.and_then(|word| platform_of(word, &self.global).ok()).unwrap_or_else(|| platform.clone());
+            match bases.get_mut(text) {
+                Some(wanted) => wanted.is_only &= wanted.platform.normalised() == platform.normalised(),
+                None => drop(bases.insert(text.clone(), Wanted { name: name.or_latest(), platform, is_only: true })),
             }
-        };
-        let named = needed.into_iter().filter_map(|index| match &stages.base(index).meaning {
-            Meaning::Image(name) => Some((name.clone(), name.parse::<Reference>().ok()?.or_latest())),
-            Meaning::Scratch | Meaning::Stage(_) => None,
+        }
+        bases
+    }
+
+    /// Returns the names in the needed stages that can be no image, and the texts that are no platform.
+    fn mistakes(&self) -> Vec<Diagnostic> {
+        let steps = self.needed().into_iter().flat_map(|index| {
+            let instructions = self.stages.instructions(index);
+            std::iter::once(self.mistakes_of_from(index)).chain(instructions.map(move |located| {
+                let mistake =
+                    |source: SourceName<'_>| mistake_of(&self.stages.source(index, source).ok()?, source.span);
+                sources(located).into_iter().filter_map(mistake).flat_map(diagnostics).collect()
+            }))
         });
-        named.collect()
+        steps.take(MOST_STEPS).flatten().take(MOST).collect()
+    }
+
+    fn mistakes_of_from(&self, index: usize) -> Vec<Diagnostic> {
+        let from = &self.stages.stage(index).from.value;
+        let platform = from.platform.as_ref().and_then(|word| platform_of(word, &self.global).err());
+        let image = mistake_of(&self.stages.base(index).meaning, from.image.span());
+        platform.into_iter().chain(image).flat_map(diagnostics).collect()
+    }
+}
+
+/// Returns why a name can be no image, if it means one.
+fn mistake_of(meaning: &Meaning, span: Span) -> Option<ResolveError> {
+    match meaning {
+        Meaning::Image(name) => reference(name, span).err(),
+        Meaning::Scratch | Meaning::Stage(_) => None,
+    }
+}
+
+/// Returns what is wrong with a name, as mistakes of the file.
+fn diagnostics(error: ResolveError) -> Vec<Diagnostic> {
+    match error {
+        ResolveError::Dockerfile { diagnostics } => diagnostics,
+        ResolveError::Name(error) => {
+            let Spanned { span, error } = *error;
+            let label = error.source().map(ToString::to_string);
+            let (severity, span) = (Severity::Error, span.unwrap_or_default());
+            vec![Diagnostic { severity, span, title: error.to_string(), label, help: None, rule: None }]
+        }
     }
 }
 

@@ -54,8 +54,8 @@ pub enum ImageError {
     Pull { source: PullError },
     #[error("its layers cannot be fetched")]
     Transfer { source: TransferError },
-    #[error("the image is for {actual}, but {wanted} is built")]
-    Platform { wanted: Platform, actual: Platform },
+    #[error("the image is for {}, but {wanted} is built", .image.config.platform)]
+    Platform { wanted: Platform, image: Box<BaseImage> },
 }
 
 /// A place that knows images by name.
@@ -112,10 +112,12 @@ impl RegistryImages {
     async fn remote(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
         let remote = self.client.pull_image(name, platform).await.map_err(|source| ImageError::Pull { source })?;
         let config = remote.config.value().clone();
-        if !config.platform.runs_on(platform) {
-            return Err(ImageError::Platform { wanted: platform.clone(), actual: config.platform });
+        let id = remote.config.digest();
+        let image = BaseImage { name: name.clone(), id, config, remote: Some(Arc::new(remote)) };
+        if !image.config.platform.runs_on(platform) {
+            return Err(ImageError::Platform { wanted: platform.clone(), image: Box::new(image) });
         }
-        Ok(BaseImage { name: name.clone(), id: remote.config.digest(), config, remote: Some(Arc::new(remote)) })
+        Ok(image)
     }
 }
 

@@ -44,7 +44,7 @@ mod spanned;
 mod transfer;
 mod unpack;
 
-pub use build::{Backend, BuildError, BuildRequest, Built, UnusedArg, build};
+pub use build::{Backend, BuildError, BuildRequest, Built, Failed, Findings, UnusedArg, build};
 pub use check::{CheckRequest, Checked, check};
 pub use content_digest::{ContentDigest, ReadError, content_digest};
 pub use copy::CopyError;
@@ -58,7 +58,7 @@ pub use plan::{Plan, PlanError, PlanOptions, PlanProblem, plan};
 pub use progress::{Event, Progress};
 pub use resolve::{
     Base, Origin, ResolveError, ResolveOptions, ResolveProblem, Resolved, ResolvedInstruction, ResolvedStage,
-    build_arguments, resolve,
+    build_arguments, resolve, target_index,
 };
 pub use rootfs::WriteError;
 pub use sandbox::{Connection, ContainerSandbox, Sandbox, SandboxError, generated_files, make_working_directory};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use dockerfile::{
     BuildArguments, Diagnostic, Dockerfile, GlobalScope, ImageTriggers, Instruction, Located, Meaning, Span, Stage,
-    Stages, nearest, parse_trigger, sources,
+    Stages, Word, nearest, parse_trigger, sources,
 };
 use futures_util::future::try_join_all;
 use oci::{Platform, PlatformError, Reference, ReferenceError};
@@ -145,7 +145,7 @@ pub async fn resolve(
     options: &ResolveOptions<'_>,
     images: &dyn ImageSource,
 ) -> Result<Resolved, ResolveError> {
-    let target = target(stages, options.target)?;
+    let target = target_index(stages, options.target)?;
     let mut resolving = Resolving { stages, global, options, known: BTreeMap::new(), triggers: ImageTriggers::new() };
     let needed = loop {
         let needed = resolving.needed(target)?;
@@ -182,7 +182,12 @@ pub fn build_arguments(
     BuildArguments { given, builtin }
 }
 
-fn target(stages: &Stages<'_>, name: Option<&str>) -> Result<usize, ResolveError> {
+/// Returns the place of the stage that is built: the one of that name or number, or the last.
+///
+/// # Errors
+///
+/// [`ResolveProblem::UnknownTarget`].
+pub fn target_index(stages: &Stages<'_>, name: Option<&str>) -> Result<usize, ResolveError> {
     stages.target(name).ok_or_else(|| {
         let names = (0..stages.count()).filter_map(|index| stages.stage(index).name()).collect();
         let target = name.unwrap_or_default().to_owned();
@@ -300,13 +305,7 @@ impl Resolving<'_> {
     fn check_platform(&self, index: usize) -> Result<(), ResolveError> {
         let from = &self.stages.stage(index).from.value;
         let Some(word) = &from.platform else { return Ok(()) };
-        let text = word.expand(self.global).map_err(|error| {
-            let diagnostics = vec![Diagnostic::unexpandable(word, &error)];
-            ResolveError::Dockerfile { diagnostics }
-        })?;
-        let wanted = text
-            .parse::<Platform>()
-            .map_err(|source| Spanned::new(word.span(), ResolveProblem::Platform { text, source }))?;
+        let wanted = platform_of(word, self.global)?;
         if wanted == self.options.platform.normalised() {
             return Ok(());
         }
@@ -323,7 +322,18 @@ fn similar_stage(stages: &Stages<'_>, image: &Reference) -> Option<String> {
     nearest(name, names.iter().map(String::as_str)).filter(|nearest| *nearest != name).map(str::to_owned)
 }
 
-fn reference(name: &str, span: Span) -> Result<Reference, ResolveError> {
+/// Reads the platform that a FROM asks for.
+pub(crate) fn platform_of(word: &Word, global: &GlobalScope) -> Result<Platform, ResolveError> {
+    let text = word.expand(global).map_err(|error| {
+        let diagnostics = vec![Diagnostic::unexpandable(word, &error)];
+        ResolveError::Dockerfile { diagnostics }
+    })?;
+    let platform = text.parse::<Platform>();
+    Ok(platform.map_err(|source| Spanned::new(word.span(), ResolveProblem::Platform { text, source }))?)
+}
+
+/// Reads the name of an image, which stands at `span`.
+pub(crate) fn reference(name: &str, span: Span) -> Result<Reference, ResolveError> {
     let reference = name.parse::<Reference>();
     let reference =
         reference.map_err(|source| Spanned::new(span, ResolveProblem::Reference { name: name.to_owned(), source }))?;

@@ -137,7 +137,7 @@ impl Site {
             progress: Arc::new(Silent),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-        runtime.block_on(build(request, &backend, &CancellationToken::new()))
+        runtime.block_on(build(request, &backend, &CancellationToken::new())).map_err(|failed| failed.error)
     }
 
     /// Returns what ran since the last call, sorted: steps side by side have no order.

@@ -31,6 +31,7 @@ pub fn parse(bytes: &[u8]) {
         inside(&source, stage.from.span, "FROM");
         for instruction in &stage.instructions {
             inside(&source, instruction.span, instruction.value.keyword());
+            inside(&source, instruction.keyword_span, instruction.value.keyword());
             heredocs(&instruction.value).for_each(|heredoc| expand_body(&source, heredoc));
         }
     }

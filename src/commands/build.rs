@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use builder::{
-    Backend, BuildError, BuildRequest, Built, Cache, FileTree, ImageSource, Owners, Progress, Pull, RegistryImages,
+    Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, ImageSource, Owners, Progress, Pull, RegistryImages,
     RunNetwork, Sandbox,
 };
 use oci::{Platform, Reference};
@@ -79,6 +79,17 @@ pub(crate) struct BuildArgs {
     iidfile: Option<PathBuf>,
 }
 
+impl BuildArgs {
+    /// Tells whether an image is built, or only something told about the Dockerfile.
+    pub(crate) fn builds(&self) -> bool {
+        self.call().method == Method::Build
+    }
+
+    fn call(&self) -> Call {
+        if self.check { Call::CHECK } else { self.call }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Network {
     Default,
@@ -91,8 +102,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     let context = context_directory(&args.context)?;
     let source = read_dockerfile(args.file.as_deref(), &context)?;
     let ignore = read_ignore(source.path.as_deref(), &context)?;
-    let call = if args.check { Call::CHECK } else { args.call };
-    if call.method != Method::Build {
+    if !args.builds() {
         let request = CallRequest {
             dockerfile: source.dockerfile,
             ignore,
@@ -101,7 +111,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
             platform,
             pull: pull(args),
         };
-        return call::answer(call, request, session);
+        return call::answer(args.call(), request, session);
     }
     let tree = FileTree::open(&context, ignore, Owners::Root);
     let tree = tree.with_context(|| format!("cannot open the build context `{}`", context.display()))?;
@@ -122,7 +132,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     let names = request.names.clone();
     let built = solve(session, request, &shown, source.dockerfile.clone())?;
     if style != Style::Quiet {
-        report::warnings(&source.dockerfile, &built);
+        report::warnings(&source.dockerfile, &built.findings);
         shown.say(&format!("built {}", built.id));
         names.iter().for_each(|name| shown.say(&format!("tagged {}", name.familiar())));
     }
@@ -151,9 +161,9 @@ fn solve(
         let interrupt = Interrupt::watch()?;
         let built = builder::build(request, &backend, interrupt.stop()).await;
         shown.finish();
-        built.map_err(|error| match (error, interrupt.ending()) {
+        built.map_err(|Failed { error, findings }| match (error, interrupt.ending()) {
             (BuildError::Cancelled, Some(ending)) => ending.into(),
-            (error, _) => BuildFailure { dockerfile, error, output: shown.seen() }.into(),
+            (error, _) => BuildFailure { dockerfile, error, findings, output: shown.seen() }.into(),
         })
     })
 }

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use builder::{BuildError, Built, PlanError, StepError, UnusedArg};
+use builder::{BuildError, Findings, PlanError, StepError, UnusedArg};
 use dockerfile::{Diagnostic, Help, Rule, Severity, Source, Span};
 
 use super::{details, write_causes};
@@ -30,7 +30,7 @@ use crate::table::ellipsis;
 const LAST_LINES: usize = 20;
 /// Characters of a step that its failure shows; the excerpt shows where it stands.
 const MAX_LABEL: usize = 100;
-/// Characters of a mistake: it may quote a word of the file.
+/// Characters of a mistake, its label and its hint: each may quote a word of the file.
 const MAX_TITLE: usize = 300;
 
 /// A Dockerfile as the user knows it.
@@ -76,22 +76,22 @@ impl Error for BuildFailure {
 
 /// Writes a failure with its excerpt, causes, last output and hint.
 pub(super) fn text(failure: &BuildFailure, display: Display) -> String {
-    let dockerfile = &failure.dockerfile;
+    let page = Page::new(&failure.dockerfile, display);
     if let BuildError::Dockerfile { diagnostics } = &failure.error {
         let (errors, warnings): (Vec<_>, Vec<_>) =
             diagnostics.iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
-        let mut text: String = errors.iter().map(|error| diagnostic(dockerfile, error, display)).collect();
-        text.push_str(&compact(dockerfile, &warnings));
+        let mut text: String = errors.iter().map(|error| page.diagnostic(error)).collect();
+        text.push_str(&page.compact(&warnings));
         return text;
     }
     if let BuildError::Plan { errors } = &failure.error {
-        let mut text: String = errors.iter().map(|error| of_plan(dockerfile, error, display)).collect();
+        let mut text: String = errors.iter().map(|error| page.of_plan(error)).collect();
         details(&mut text, failure);
         return text;
     }
     let title = failure.to_string();
-    let mut text = match place(failure) {
-        Some(span) => excerpt(dockerfile, &Title::error(&title), span, (None, display)),
+    let mut text = match page.place(&failure.error) {
+        Some(span) => page.excerpt(&Title::error(&title), span, None),
         None => format!("error: {title}\n"),
     };
     if failure.output == Seen::Little {
@@ -101,11 +101,17 @@ pub(super) fn text(failure: &BuildFailure, display: Display) -> String {
     text
 }
 
+/// Writes diagnostics in full, a blank line behind each.
+pub(crate) fn diagnostics(dockerfile: &DockerfileText, diagnostics: &[Diagnostic], display: Display) -> String {
+    let page = Page::new(dockerfile, display);
+    diagnostics.iter().map(|diagnostic| page.diagnostic(diagnostic)).collect()
+}
+
 /// Shows what the author of a Dockerfile should know after a build: a line for each warning.
-pub(crate) fn warnings(dockerfile: &DockerfileText, built: &Built) {
-    let warnings: Vec<_> = built.warnings.iter().collect();
-    let mut text = compact(dockerfile, &warnings);
-    for UnusedArg { name, similar } in &built.unused_args {
+pub(crate) fn warnings(dockerfile: &DockerfileText, findings: &Findings) {
+    let warnings: Vec<_> = findings.warnings.iter().collect();
+    let mut text = Page::new(dockerfile, Display::Plain).compact(&warnings);
+    for UnusedArg { name, similar } in &findings.unused_args {
         let meant = similar.as_ref().map(|name| format!("; did you mean `{}`?", shown(name))).unwrap_or_default();
         let _infallible = writeln!(text, "warning: no ARG declares the build argument `{}`{meant}", shown(name));
     }
@@ -114,65 +120,92 @@ pub(crate) fn warnings(dockerfile: &DockerfileText, built: &Built) {
     }
 }
 
-/// Lists warnings as docker does after a build; no text when there are none.
-fn compact(dockerfile: &DockerfileText, warnings: &[&Diagnostic]) -> String {
-    let head = match warnings.len() {
-        0 => return String::new(),
-        1 => "1 warning found (`wharf build --check` shows it in full):\n".to_owned(),
-        count => format!("{count} warnings found (`wharf build --check` shows them in full):\n"),
-    };
-    let source = Source::new(&dockerfile.text);
-    let line = |warning: &&Diagnostic| {
-        let rule = warning.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
-        let title = ellipsis(&shown(&warning.title), MAX_TITLE);
-        format!(" - {rule}{title} (line {})\n", source.line_of(warning.span))
-    };
-    head + &warnings.iter().map(line).collect::<String>()
+/// A Dockerfile to draw excerpts of.
+struct Page<'a> {
+    /// Its path, harmless.
+    name: String,
+    source: Source<'a>,
+    display: Display,
 }
 
-fn place(failure: &BuildFailure) -> Option<Span> {
-    let text = &failure.dockerfile.text;
-    match &failure.error {
-        BuildError::Resolve(error) => error.span,
-        BuildError::Solve(error) => error.line.map(|line| whole_line(text, line)),
-        _ => None,
+impl<'a> Page<'a> {
+    fn new(dockerfile: &'a DockerfileText, display: Display) -> Self {
+        Self { name: shown(&dockerfile.name), source: Source::new(&dockerfile.text), display }
     }
-}
 
-/// Returns where line `line`, from 1, stands, without the blanks around it.
-fn whole_line(text: &str, line: usize) -> Span {
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let content = Source::new(text).line_text(line);
-    let indent = content.len() - content.trim_start().len();
-    Span::new(start + indent, start + content.trim_end().len())
-}
+    /// Lists warnings as docker does after a build; no text when there are none.
+    fn compact(&self, warnings: &[&Diagnostic]) -> String {
+        let head = match warnings.len() {
+            0 => return String::new(),
+            1 => "1 warning found (`wharf build --check` shows it in full):\n".to_owned(),
+            count => format!("{count} warnings found (`wharf build --check` shows them in full):\n"),
+        };
+        let line = |warning: &&Diagnostic| {
+            let rule = warning.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
+            format!(" - {rule}{} (line {})\n", cut(&warning.title), self.source.line_of(warning.span))
+        };
+        head + &warnings.iter().map(line).collect::<String>()
+    }
 
-/// Writes one of the instructions that cannot be built, and why.
-fn of_plan(dockerfile: &DockerfileText, error: &PlanError, display: Display) -> String {
-    let title = error.to_string();
-    let mut text = match error.span {
-        Some(span) => excerpt(dockerfile, &Title::error(&title), span, (None, display)),
-        None => format!("error: {}\n", shown(&title)),
-    };
-    write_causes(&mut text, error);
-    text
-}
+    fn place(&self, error: &BuildError) -> Option<Span> {
+        match error {
+            BuildError::Resolve(error) => error.span,
+            BuildError::Solve(error) => error.line.map(|line| self.whole_line(line)),
+            _ => None,
+        }
+    }
 
-/// Writes a diagnostic with the rule it is of, its excerpt and its hint.
-pub(crate) fn diagnostic(dockerfile: &DockerfileText, diagnostic: &Diagnostic, display: Display) -> String {
-    let title = Title {
-        severity: diagnostic.severity,
-        rule: diagnostic.rule.map(Rule::name),
-        text: &ellipsis(&diagnostic.title, MAX_TITLE),
-    };
-    let mut text = excerpt(dockerfile, &title, diagnostic.span, (diagnostic.label.as_deref(), display));
-    let _infallible = match &diagnostic.help {
-        Some(Help::DidYouMean(word)) => writeln!(text, "hint: did you mean `{}`?", shown(word)),
-        Some(Help::Note(note)) => writeln!(text, "hint: {}", shown(note)),
-        None => Ok(()),
-    };
-    text.push('\n');
-    text
+    /// Returns where line `line`, from 1, stands, without the blanks around it.
+    fn whole_line(&self, line: usize) -> Span {
+        let (content, start) = (self.source.line_text(line), self.source.line_start(line));
+        let indent = content.len() - content.trim_start().len();
+        Span::new(start + indent, start + content.trim_end().len())
+    }
+
+    /// Writes one of the instructions that cannot be built, and why.
+    fn of_plan(&self, error: &PlanError) -> String {
+        let title = error.to_string();
+        let mut text = match error.span {
+            Some(span) => self.excerpt(&Title::error(&title), span, None),
+            None => format!("error: {}\n", shown(&title)),
+        };
+        write_causes(&mut text, error);
+        text
+    }
+
+    /// Writes a diagnostic with the rule it is of, its excerpt and its hint.
+    fn diagnostic(&self, diagnostic: &Diagnostic) -> String {
+        let title =
+            Title { severity: diagnostic.severity, rule: diagnostic.rule.map(Rule::name), text: &diagnostic.title };
+        let mut text = self.excerpt(&title, diagnostic.span, diagnostic.label.as_deref());
+        let _infallible = match &diagnostic.help {
+            Some(Help::DidYouMean(word)) => writeln!(text, "hint: did you mean `{}`?", cut(word)),
+            Some(Help::Note(note)) => writeln!(text, "hint: {}", cut(note)),
+            None => Ok(()),
+        };
+        text.push('\n');
+        text
+    }
+
+    /// Draws the first line of a span, with a marker under it. Of a long line, the part around the span is drawn.
+    fn excerpt(&self, title: &Title<'_>, span: Span, label: Option<&str>) -> String {
+        let level = match title.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let (number, text, label) = (self.source.line_of(span), cut(title.text), label.map(cut));
+        let (line, start) = (self.source.line_text(number), self.source.line_start(number));
+        let annotation = AnnotationKind::Primary.span(within(line, start, span)).label(label);
+        let snippet = Snippet::source(line).line_start(number).path(&self.name).annotation(annotation);
+        let renderer = if self.display.has_colours() { Renderer::styled() } else { Renderer::plain() };
+        let primary = level.primary_title(&text);
+        let primary = match title.rule {
+            Some(rule) => primary.id(rule),
+            None => primary,
+        };
+        let report = [primary.element(snippet)];
+        renderer.decor_style(DecorStyle::Ascii).render(&report) + "\n"
+    }
 }
 
 /// The first line of a report.
@@ -189,40 +222,16 @@ impl<'a> Title<'a> {
     }
 }
 
-/// Draws the lines around a span.
-fn excerpt(
-    dockerfile: &DockerfileText,
-    title: &Title<'_>,
-    span: Span,
-    (label, display): (Option<&str>, Display),
-) -> String {
-    let level = match title.severity {
-        Severity::Error => Level::ERROR,
-        Severity::Warning => Level::WARNING,
-    };
-    let range = first_line(&dockerfile.text, span);
-    let text = shown(title.text);
-    let label = label.map(shown);
-    let annotation = AnnotationKind::Primary.span(range).label(label);
-    let name = shown(&dockerfile.name);
-    let snippet = Snippet::source(&dockerfile.text).path(&name).annotation(annotation);
-    let renderer = if display.has_colours() { Renderer::styled() } else { Renderer::plain() };
-    let primary = level.primary_title(&text);
-    let primary = match title.rule {
-        Some(rule) => primary.id(rule),
-        None => primary,
-    };
-    let report = [primary.element(snippet)];
-    renderer.decor_style(DecorStyle::Ascii).render(&report) + "\n"
+/// Makes a text that may quote the file harmless and short.
+fn cut(text: &str) -> String {
+    ellipsis(&shown(text), MAX_TITLE)
 }
 
-/// Cuts a span at the end of its first line, and to what is there.
-fn first_line(text: &str, span: Span) -> Range<usize> {
-    let end = span.end.min(text.len());
-    let start = span.start.min(end);
-    let within = text.get(start..end).unwrap_or_default();
-    let line = within.split('\n').next().unwrap_or_default().trim_end();
-    start..start + line.len()
+/// Returns the part of a span that is in a line, which starts at `start` of the file.
+fn within(line: &str, start: usize, span: Span) -> Range<usize> {
+    let place = |at: usize| at.saturating_sub(start).min(line.len());
+    let (first, last) = (place(span.start), place(span.end.max(span.start)));
+    first..first + line[first..last].trim_end().len()
 }
 
 /// Writes the end of what a failed step wrote.
@@ -275,16 +284,28 @@ hint: did you mean `COPY`?
 
     #[test]
     fn a_line_is_marked_without_the_blanks_around_it() {
-        let text = "FROM scratch\n  RUN x \r\nRUN y";
-        assert_eq!(&text[whole_line(text, 2).range()], "RUN x");
-        assert_eq!(&text[whole_line(text, 3).range()], "RUN y");
-        assert_eq!(whole_line(text, 9).range().len(), 0);
+        let dockerfile = dockerfile("FROM scratch\n  RUN x \r\nRUN y");
+        let page = Page::new(&dockerfile, Display::Plain);
+        assert_eq!(&dockerfile.text[page.whole_line(2).range()], "RUN x");
+        assert_eq!(&dockerfile.text[page.whole_line(3).range()], "RUN y");
+        assert_eq!(page.whole_line(9).range().len(), 0);
     }
 
     #[test]
     fn a_span_of_several_lines_is_marked_on_its_first() {
-        let text = "FROM a\nRUN b \\\n  c\n";
-        assert_eq!(&text[first_line(text, Span::new(7, text.len()))], "RUN b \\");
-        assert_eq!(first_line(text, Span::new(500, 600)).len(), 0);
+        let line = "RUN b \\";
+        assert_eq!(&line[within(line, 7, Span::new(7, 20))], line);
+        assert_eq!(&line[within(line, 7, Span::new(11, 12))], "b");
+        assert_eq!(within(line, 7, Span::new(500, 600)), 7..7);
+        assert_eq!(within("", 7, Span::default()), 0..0);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_its_marker() {
+        let long = "x".repeat(30_000);
+        let text = text(&failure(&format!("FROM scratch\nRUN --mount=type={long} y\n{long} z\n")), Display::Plain);
+        assert!(text.contains("unknown mount type `xxx") && text.contains("unknown instruction `xxx"), "{text}");
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest < Some(400), "{longest:?}");
     }
 }

@@ -29,7 +29,7 @@ use crate::output;
 use crate::shown::shown;
 use crate::table::ellipsis;
 
-pub(crate) use build::{BuildFailure, DockerfileText, Seen, diagnostic, warnings};
+pub(crate) use build::{BuildFailure, DockerfileText, Seen, diagnostics, warnings};
 
 const USAGE: u8 = 125;
 /// Characters of a cause that are shown: a command may be a whole script.

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 /// Splits comma-separated values as CSV has them: a field may be quoted as a whole, and `""` is a quote inside of it.
 pub(crate) fn fields(text: &str) -> Result<Vec<(String, Range<usize>)>, &'static str> {
+    if text.is_empty() {
+        return Err("it is empty");
+    }
     let mut fields = Vec::new();
     let mut start = 0;
     loop {
@@ -57,6 +60,7 @@ mod tests {
         assert_eq!(texts("\"a=1,2\",b"), Ok(vec!["a=1,2".into(), "b".into()]));
         assert_eq!(texts("\"a=\"\"x\"\"\""), Ok(vec!["a=\"x\"".into()]));
         assert_eq!(texts("a,"), Ok(vec!["a".into(), String::new()]));
+        assert!(texts("").is_err());
         assert!(texts("a\"b").is_err() && texts("\"a").is_err() && texts("\"a\"b,c").is_err());
         assert_eq!(fields("ab,cd").unwrap()[1].1, 3..5);
     }

@@ -2,7 +2,8 @@
 //!
 //! - They end at the first line that is not `# key=value` with a known key: an instruction, a blank line, any other comment.
 //! - Keys ignore case; each may be used once.
-//! - After a `#!` first line, `escape` counts no longer; the other two do.
+//! - After a `#!` first line, `escape` counts no longer; the other two do, up to one that is there twice.
+//! - From the first one with blanks before its `#` on, only `escape` counts.
 //! - `syntax` never loads anything: a version beyond the one this crate knows, or another frontend, gets a warning.
 
 use crate::diagnostic::Diagnostics;
@@ -57,6 +58,7 @@ pub(crate) fn read(source: &str, diagnostics: &mut Diagnostics) -> (Directives, 
     let mut seen = Vec::new();
     let mut cursor = Cursor::new(source, if source.starts_with('\u{feff}') { 3 } else { 0 });
     let mut after = cursor.offset();
+    let mut is_flush = true;
     let has_shebang = source[after..].starts_with("#!");
     if has_shebang {
         cursor.next_line();
@@ -65,7 +67,9 @@ pub(crate) fn read(source: &str, diagnostics: &mut Diagnostics) -> (Directives, 
     while let Some(line) = cursor.next_line() {
         let Some((key, value)) = split(&source[line.clone()]) else { break };
         let key = key.to_ascii_lowercase();
-        if !["syntax", "escape", "check"].contains(&key.as_str()) {
+        is_flush &= source[line.start..].starts_with('#');
+        let is_comment = has_shebang && (!is_flush || seen.contains(&key));
+        if is_comment || !["syntax", "escape", "check"].contains(&key.as_str()) {
             break;
         }
         after = cursor.offset();
@@ -77,6 +81,7 @@ pub(crate) fn read(source: &str, diagnostics: &mut Diagnostics) -> (Directives, 
             continue;
         }
         match key.as_str() {
+            "syntax" | "check" if !is_flush => diagnostics.add(not_flush(&key, &value)),
             "syntax" => directives.syntax = Some(checked_syntax(value, diagnostics)),
             "check" => {
                 let (check, mistakes) = read_check(value);
@@ -89,6 +94,11 @@ pub(crate) fn read(source: &str, diagnostics: &mut Diagnostics) -> (Directives, 
         seen.push(key);
     }
     (directives, after)
+}
+
+fn not_flush(key: &str, value: &Literal) -> Diagnostic {
+    let warning = Diagnostic::warning(value.span, format!("the directive `{key}` is not read behind blanks"));
+    warning.note("a directive begins with its `#`, and so do all before it")
 }
 
 /// Splits `# key = value` into the key and the offset of the value.

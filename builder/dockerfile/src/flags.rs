@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::lines::Fragment;
+use crate::lines::{Fragment, is_blank};
 use crate::parse::Context;
 use crate::{Diagnostic, Literal, Span, Word};
 
@@ -60,7 +60,7 @@ pub(crate) fn split(line: Fragment<'_>) -> (Vec<Flag<'_>>, Fragment<'_>) {
     let mut rest = line;
     loop {
         let text = rest.text();
-        rest = rest.from(text.len() - text.trim_start().len());
+        rest = rest.from(text.len() - text.trim_start_matches(is_blank).len());
         if !rest.text().starts_with("--") {
             return (flags, rest.trim());
         }
@@ -89,7 +89,7 @@ fn read_word(text: &str) -> (String, usize) {
             (c, Some(open)) if c == open => quote = None,
             (c, Some(_)) => word.push(c),
             ('\'' | '"', None) => quote = Some(c),
-            (c, None) if c.is_whitespace() => return (word, index),
+            (c, None) if is_blank(c) => return (word, index),
             (c, None) => word.push(c),
         }
     }
@@ -129,6 +129,15 @@ impl Flags {
             }
         }
         checked
+    }
+
+    /// Warns of `flags` of an instruction whose flags docker does not look at.
+    pub(crate) fn ignore(instruction: &str, flags: &[Flag<'_>], context: &mut Context) {
+        for flag in flags {
+            let title = format!("flag `--{}` of {instruction} has no effect", flag.name);
+            let warning = Diagnostic::warning(flag.name_span(), title);
+            context.report(warning.label(format!("{instruction} takes no flags")));
+        }
     }
 
     fn add(&mut self, instruction: &str, flag: &Flag<'_>, known: Known) -> Result<(), Diagnostic> {

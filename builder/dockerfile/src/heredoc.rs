@@ -1,6 +1,7 @@
 //! Heredocs: `<<EOF`, `<<-EOF`, `<<"EOF"` on the line of a RUN, COPY or ADD, and the bodies that follow it.
 //!
 //! - A heredoc is a word of its own that begins with `<<`, after at most a number: `cat<<EOF` is none, `cat <<EOF` and `cat << EOF` are.
+//!   COPY and ADD, though, take no blanks in it.
 //! - The line is read with `\` as the escape character, whatever `# escape=` says. A line with unbalanced quotes or an unknown
 //!   `${…}` form has no heredocs.
 //! - Bodies follow in the order of their words, raw, comments included, each up to a line that is its delimiter and nothing else
@@ -57,6 +58,11 @@ pub(crate) struct Opener<'a> {
     strips_tabs: bool,
 }
 
+/// Returns whether `word` opens a heredoc when nothing stands before it.
+pub(crate) fn is_opener(word: Fragment<'_>) -> bool {
+    opener(word).is_some()
+}
+
 /// Finds the words of `line` that open heredocs.
 pub(crate) fn openers(line: Fragment<'_>) -> Vec<Opener<'_>> {
     if !line.text().contains("<<") {
@@ -75,11 +81,13 @@ fn words(text: &str) -> Option<Vec<Range<usize>>> {
     while let Some(unit) = parser.unit().ok()? {
         let is_blank = unit.plain.is_some_and(char::is_whitespace);
         arrows = if unit.plain == Some('<') { arrows + 1 } else { 0 };
-        if is_blank && !after_arrows {
+        let is_gap = after_arrows && matches!(unit.plain, Some(' ' | '\t' | '\r'));
+        if is_blank && !is_gap {
             words.extend(word.take());
+            after_arrows = false;
             continue;
         }
-        after_arrows = is_blank || (arrows > 0 && arrows % 2 == 0);
+        after_arrows = is_gap || (arrows > 0 && arrows % 2 == 0);
         word.get_or_insert(unit.range.start..unit.range.end).end = unit.range.end;
     }
     words.extend(word);

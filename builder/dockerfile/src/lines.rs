@@ -138,6 +138,11 @@ impl<'a> Fragment<'a> {
         self.slice(at..self.end - self.start)
     }
 
+    /// Returns the fragment and all that stands behind it, blanks at the end included.
+    pub(crate) fn to_line_end(self) -> Self {
+        Self { end: self.line.text.len(), ..self }
+    }
+
     /// Returns where `inner` starts in the text of this fragment of the same line.
     pub(crate) fn offset_of(&self, inner: &Self) -> usize {
         inner.start.saturating_sub(self.start)

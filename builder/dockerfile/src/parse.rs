@@ -50,7 +50,7 @@ pub fn parse(source: &str) -> Parsed {
         count += 1;
         if count > MAX_INSTRUCTIONS {
             let title = format!("more than the {MAX_INSTRUCTIONS} instructions that are read");
-            context.report(Diagnostic::error(line.keyword_span, title));
+            context.report(Diagnostic::error(line.located.keyword_span, title));
             break;
         }
         builder.add(line, &mut context);
@@ -77,8 +77,8 @@ pub fn parse_trigger(text: &str) -> Result<Located<Instruction>, Vec<Diagnostic>
     {
         match (line.keyword.is_some_and(instruction::is_trigger), line.reading) {
             (true, Some(Reading::Instruction(value))) => {
-                let Located { span, text, comments, .. } = line.located;
-                instructions.push(Located { value, span, text, comments });
+                let Located { span, keyword_span, text, comments, .. } = line.located;
+                instructions.push(Located { value, span, keyword_span, text, comments });
             }
             (false, Some(_)) => {
                 context.report(Diagnostic::error(line.located.span, "this instruction cannot be an ONBUILD trigger"));
@@ -110,9 +110,12 @@ fn refuse(source: &str) -> Option<Diagnostic> {
 fn check_lines(source: &str, context: &mut Context) {
     let mut cursor = Cursor::new(source, 0);
     while let Some(line) = cursor.next_line() {
-        if line.len() > MAX_LINE {
-            let title = format!("a line of {} bytes, more than the {MAX_LINE} that docker reads", line.len());
-            context.report(Diagnostic::error(Span::new(line.start, line.start + 1), title));
+        // Docker counts a carriage return before the line feed.
+        let length = source[line.start..cursor.offset()].trim_end_matches('\n').len();
+        if length > MAX_LINE {
+            let title = format!("a line of {length} bytes, more than the {MAX_LINE} that docker reads");
+            let first = source[line.clone()].chars().next().map_or(0, char::len_utf8);
+            context.report(Diagnostic::error(Span::new(line.start, line.start + first), title));
         }
     }
 }
@@ -185,7 +188,6 @@ struct Reader<'a> {
 /// An instruction's line, read.
 struct Line {
     keyword: Option<Keyword>,
-    keyword_span: Span,
     reading: Option<Reading>,
     located: Located<()>,
 }
@@ -226,9 +228,14 @@ impl Reader<'_> {
         let comments = std::mem::take(&mut self.comments);
         Line {
             keyword: Keyword::named(statement.keyword.text()),
-            keyword_span: statement.keyword.span(),
             reading,
-            located: Located { value: (), span: whole.span(), text: whole.text().to_owned(), comments },
+            located: Located {
+                value: (),
+                span: whole.span(),
+                keyword_span: statement.keyword.span(),
+                text: whole.text().to_owned(),
+                comments,
+            },
         }
     }
 }
@@ -247,28 +254,28 @@ struct Builder {
 
 impl Builder {
     fn add(&mut self, line: Line, context: &mut Context) {
-        let Located { span, text, comments, .. } = line.located;
+        let Located { span, keyword_span, text, comments, .. } = line.located;
         if line.keyword == Some(Keyword::From) {
             self.has_from = true;
             self.is_broken = !matches!(line.reading, Some(Reading::From(_)));
         } else if !self.has_from && !matches!(line.keyword, None | Some(Keyword::Arg)) {
             let name = line.keyword.map_or("", Keyword::name);
-            let error = Diagnostic::error(line.keyword_span, format!("{name} before the first FROM"));
+            let error = Diagnostic::error(keyword_span, format!("{name} before the first FROM"));
             context.report(error.label("only ARG may stand here"));
             return;
         }
         match line.reading {
             Some(Reading::From(value)) => {
                 self.check_name(&value, context);
-                let from = Located { value, span, text, comments };
+                let from = Located { value, span, keyword_span, text, comments };
                 self.dockerfile.stages.push(Stage { from, instructions: Vec::new() });
             }
             Some(Reading::Instruction(Instruction::Arg(value))) if !self.has_from => {
-                self.dockerfile.global_args.push(Located { value, span, text, comments });
+                self.dockerfile.global_args.push(Located { value, span, keyword_span, text, comments });
             }
             Some(Reading::Instruction(value)) if !self.is_broken => {
                 if let Some(stage) = self.dockerfile.stages.last_mut() {
-                    stage.instructions.push(Located { value, span, text, comments });
+                    stage.instructions.push(Located { value, span, keyword_span, text, comments });
                 }
             }
             _ => {}

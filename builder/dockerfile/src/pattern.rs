@@ -58,21 +58,70 @@ pub(crate) fn replace(
     occurrences: Occurrences,
 ) -> Result<Option<String>, PatternError> {
     let regex = compile(pattern, "", Extent::Longest)?;
-    let most = match occurrences {
-        Occurrences::First => 1,
-        Occurrences::All => usize::MAX,
+    let (most, pieces) = match occurrences {
+        Occurrences::First => (1, vec![Piece::Text(replacement)]),
+        Occurrences::All => (usize::MAX, pieces(replacement)),
     };
     let (mut output, mut after) = (String::new(), 0);
     for found in regex.find_iter(value).take(most) {
-        if output.len() + replacement.len() > MAX_OUTPUT {
-            return Ok(None);
-        }
         output.push_str(&value[after..found.start()]);
-        output.push_str(replacement);
+        for piece in &pieces {
+            output.push_str(match piece {
+                Piece::Text(text) => text,
+                Piece::Found => found.as_str(),
+            });
+            if output.len() > MAX_OUTPUT {
+                return Ok(None);
+            }
+        }
         after = found.end();
     }
     output.push_str(&value[after..]);
     Ok(Some(output))
+}
+
+/// A part of what replaces a match.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece<'a> {
+    Text(&'a str),
+    /// What was matched.
+    Found,
+}
+
+/// Reads the replacement of `//`, in which docker leaves `$` to Go's regular expressions: `$0` and `${0}` are the match, `$$`
+/// is `$`, any other number or name is nothing, and a `$` before anything else is itself.
+fn pieces(replacement: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = replacement;
+    while let Some(dollar) = rest.find('$') {
+        pieces.push(Piece::Text(&rest[..dollar]));
+        let (sign, after) = rest[dollar..].split_at(1);
+        rest = match (after.strip_prefix('$'), group(after)) {
+            (Some(after), _) => {
+                pieces.push(Piece::Text(sign));
+                after
+            }
+            (None, Some((name, after))) => {
+                pieces.extend((name == "0").then_some(Piece::Found));
+                after
+            }
+            (None, None) => {
+                pieces.push(Piece::Text(sign));
+                after
+            }
+        };
+    }
+    pieces.push(Piece::Text(rest));
+    pieces
+}
+
+/// Splits off the name of a group that `text`, which stands behind a `$`, begins with.
+fn group(text: &str) -> Option<(&str, &str)> {
+    let (is_braced, text) = text.strip_prefix('{').map_or((false, text), |text| (true, text));
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let rest = if is_braced { rest.strip_prefix('}')? } else { rest };
+    (!name.is_empty()).then_some((name, rest))
 }
 
 fn compile(pattern: &str, anchor: &str, extent: Extent) -> Result<Regex, PatternError> {

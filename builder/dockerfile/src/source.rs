@@ -85,6 +85,12 @@ impl<'a> Source<'a> {
         self.text[start..end].trim_end_matches(['\r', '\n'])
     }
 
+    /// Returns the offset of the first byte of `line`, from 1; the end of the text beyond the last one.
+    pub fn line_start(&self, line: usize) -> usize {
+        let start = line.checked_sub(1).and_then(|index| self.starts.get(index));
+        start.copied().unwrap_or(self.text.len())
+    }
+
     /// Returns the number of lines.
     pub fn line_count(&self) -> usize {
         self.starts.len()

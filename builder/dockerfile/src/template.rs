@@ -308,7 +308,8 @@ impl<'a> Parser<'a> {
             return self.error(start, SyntaxErrorKind::TooDeep);
         }
         let name = self.name();
-        if name.is_empty() {
+        // Docker reads these three with an empty name, which no variable has.
+        if name.is_empty() && !matches!(self.peek(), Some('+' | '%' | '/')) {
             let missing =
                 if self.peek().is_none() { SyntaxErrorKind::MissingBrace } else { SyntaxErrorKind::BadSubstitution };
             return self.error(start, missing);
@@ -330,8 +331,14 @@ impl<'a> Parser<'a> {
         let empty_is_unset = first == ':';
         let kind = if empty_is_unset { self.next() } else { Some(first) };
         let Some(kind) = kind else { return self.error(start, SyntaxErrorKind::MissingBrace) };
-        if !empty_is_unset && !matches!(kind, '-' | '+' | '?' | '#' | '%') {
-            return self.error(start, SyntaxErrorKind::UnsupportedModifier { modifier: kind.to_string() });
+        let exists = match kind {
+            '#' | '%' => !empty_is_unset,
+            '-' | '+' | '?' => true,
+            _ => empty_is_unset && self.grammar == Grammar::Line,
+        };
+        if !exists {
+            let modifier = self.text[self.at - kind.len_utf8() - usize::from(empty_is_unset)..self.at].to_owned();
+            return self.error(start, SyntaxErrorKind::UnsupportedModifier { modifier });
         }
         let escapes = if matches!(kind, '#' | '%') { Escapes::Kept } else { Escapes::Dropped };
         let word = self.until(Some('}'), escapes)?;
@@ -341,10 +348,7 @@ impl<'a> Parser<'a> {
             '?' => Operation::Required { empty_is_unset, message: word },
             '#' => Operation::TrimPrefix { pattern: word },
             '%' => Operation::TrimSuffix { pattern: word },
-            _ if self.grammar == Grammar::Line => return Ok(None),
-            other => {
-                return self.error(start, SyntaxErrorKind::UnsupportedModifier { modifier: format!(":{other}") });
-            }
+            _ => return Ok(None),
         }))
     }
 

@@ -1,7 +1,7 @@
 //! What words expand to, as a table.
 //!
-//! `A` is `alpha`, `E` is set and empty, `P` is `/usr/local/bin/tool.tar.gz`, `S` is `two words`, `D` is `$A "q" \x`, `N` is two
-//! lines, `G` is `#x`, and nothing else is set. An expected `!text` is an error that contains the text.
+//! `A` is `alpha`, `E` is set and empty; [`variables`] has the others that are set. An expected `!text` is an error that contains
+//! the text.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,12 @@ const TABLE: &[(&str, &str)] = &[
     ("plain", "plain"),
     ("a b  c", "a b  c"),
     ("größe名😀", "größe名😀"),
+    ("$UNI", "日本語"),
+    ("${UNI}です", "日本語です"),
+    ("$UNI です", "日本語 です"),
+    ("'日'$UNI\"本\"", "日日本語本"),
+    ("\\日", "日"),
+    ("${NONE:-日本}", "日本"),
     ("'a b'", "a b"),
     ("'$A ${A} \\ \"'", "$A ${A} \\ \""),
     ("\"a b\"", "a b"),
@@ -57,7 +63,18 @@ const TABLE: &[(&str, &str)] = &[
     ("${A:0:2}", "!unknown modifier `:0`"),
     ("${A:=x}", "!unknown modifier `:=`"),
     ("${A=x}", "!unknown modifier `=`"),
-    ("${A:}", "!without its `}`"),
+    ("${A:}", "!unknown modifier `:}`"),
+    ("${A:#al}", "!unknown modifier `:#`"),
+    ("${A:%ha}", "!unknown modifier `:%`"),
+    ("${NONE:##x}", "!unknown modifier `:#`"),
+    ("${A=}", "!unknown modifier `=`"),
+    ("${#A}", "!unknown modifier `A`"),
+    ("${!A}", "!unknown modifier `A`"),
+    ("${A B}", "!unknown modifier ` `"),
+    ("${ A}", "!name of a variable"),
+    ("${1}${@}${*}${?}${$}${-}${!}${#}", ""),
+    ("${+a}${%a}${/a/b}", ""),
+    ("${-a}", "!unknown modifier `a`"),
     // defaults
     ("${A:-w}", "alpha"),
     ("${E:-w}", "w"),
@@ -94,6 +111,14 @@ const TABLE: &[(&str, &str)] = &[
     ("${NONE:?}", "!NONE: is not allowed to be unset"),
     ("${NONE?}", "!NONE: is not allowed to be unset"),
     ("${NONE?need $A}", "!NONE: need alpha"),
+    ("${NONE:?need $A}", "!NONE: need alpha"),
+    ("${E:?need $A}", "!E: need alpha"),
+    ("${A:?need ${}}", "!name of a variable"),
+    ("x-${A}.${NONE}${NONE:+-${NONE}}${A:+-$A}.z", "x-alpha.-alpha.z"),
+    ("${A-a} ${E-b} ${NONE-c}", "alpha  c"),
+    ("${A:-a} ${E:-b} ${NONE:-c}", "alpha b c"),
+    ("${A+a} ${E+b} ${NONE+c}", "a b "),
+    ("${A:+a} ${E:+b} ${NONE:+c}", "a  "),
     ("${A:-${NONE:?inner}}", "!NONE: inner"),
     // prefixes and suffixes
     ("${P#/usr}", "/local/bin/tool.tar.gz"),
@@ -115,7 +140,7 @@ const TABLE: &[(&str, &str)] = &[
     ("${A%%a*}", ""),
     ("${A%a*}", "alph"),
     ("${NONE#x}${E%x}", ""),
-    ("${A:#al}", "pha"),
+    ("${A#al", "!without its `}`"),
     ("${P%\\.*}", "!unknown escape `\\.`"),
     ("${A#[a]}", "alpha"),
     ("${P#'/usr'}", "/local/bin/tool.tar.gz"),
@@ -142,7 +167,39 @@ const TABLE: &[(&str, &str)] = &[
     ("${A/$A/$S}", "two words"),
     ("${A/ph/${NONE:-f}}", "alfa"),
     ("${A/a/\\/}", "\\/lpha"),
-    ("${A//a/$D}", "$A \"q\" \\xlph$A \"q\" \\x"),
+    ("${A/a/$D}", "$A \"q\" \\xlpha"),
+    ("${A//a/$D}", " \"q\" \\xlph \"q\" \\x"),
+    ("${A//l/<\\$0>}", "a<\\l>pha"),
+    ("${A/l/'$0'}", "a$0pha"),
+    ("${A//?/'$0$0'}", "aallpphhaa"),
+    ("${A//?/'${0}.'}", "a.l.p.h.a."),
+    ("${A//a/'$$'}", "$lph$"),
+    ("${A//a/'$1${x}$y_2'}", "lph"),
+    ("${A//a/'$ ${ ${x $'}", "$ ${ ${x $lph$ ${ ${x $"),
+    ("${A//a/'$00'}", "lph"),
+    ("${A//$E/-}", "-a-l-p-h-a-"),
+    ("${A/$E/-}", "-alpha"),
+    ("${A///}", "alpha"),
+    ("${A//}", "!without the `/`"),
+    ("${N//*/X}", "X\nX"),
+    ("${N//?/.}", "...\n..."),
+    ("${P/$SLASH/}", "usr/local/bin/tool.tar.gz"),
+    ("${P//$SLASH/\\/}", "\\/usr\\/local\\/bin\\/tool.tar.gz"),
+    ("${P/$GLOB/.}", "/usr/local/bin/."),
+    ("${META#()[]{\\}^$.\\*\\?|\\\\}", "x"),
+    ("${META%x}", "()[]{}^$.*?|\\"),
+    ("${META//[/<}", "()<]{}^$.*?|\\x"),
+    ("${STARS%%\\**}", "a"),
+    ("${STARS%%\\**\\*}", "a"),
+    ("${STARS%\\*}", "a**b"),
+    ("${STARS#*\\*}", "*b*"),
+    ("${STARS##*\\*}", ""),
+    ("${A#*l*h}", "a"),
+    ("${A##*a}", ""),
+    ("${A##}${A%%}", "alphaalpha"),
+    ("${A#?\\?}", "alpha"),
+    ("${UNI#?}-${UNI%?}", "本語-日本"),
+    ("${UNI/本/木}", "日木語"),
     ("${S/ /_}", "two_words"),
     ("${NONE/a/b}", ""),
     ("${A/a}", "!without the `/`"),
@@ -162,6 +219,11 @@ fn variables() -> BTreeMap<String, String> {
         ("D", "$A \"q\" \\x"),
         ("N", "one\ntwo"),
         ("G", "#x"),
+        ("SLASH", "/"),
+        ("GLOB", "t*l.*z"),
+        ("META", "()[]{}^$.*?|\\x"),
+        ("STARS", "a**b*"),
+        ("UNI", "日本語"),
     ];
     variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
@@ -172,7 +234,7 @@ fn word(text: &str) -> Word {
 
 #[test]
 fn words_expand_as_in_the_table() {
-    assert!(TABLE.len() >= 120, "the table has {} rows", TABLE.len());
+    assert!(TABLE.len() >= 190, "the table has {} rows", TABLE.len());
     let mut wrong = Vec::new();
     for (text, expected) in TABLE {
         let found = word(text).expand(&variables()).unwrap_or_else(|error| format!("!{error}"));
@@ -189,7 +251,7 @@ fn words_expand_as_in_the_table() {
 
 #[test]
 fn words_split_at_blanks_that_were_not_quoted() {
-    let cases: [(&str, &[&str]); 12] = [
+    let cases: &[(&str, &[&str])] = &[
         ("", &[]),
         ("a b", &["a", "b"]),
         ("  a\t b ", &["a", "b"]),
@@ -202,9 +264,27 @@ fn words_split_at_blanks_that_were_not_quoted() {
         ("80 $NONE 443", &["80", "443"]),
         ("${NONE:-1 2}", &["1", "2"]),
         ("\"\"a", &["a"]),
+        ("$S$S", &["two", "wordstwo", "words"]),
+        ("$S $S", &["two", "words", "two", "words"]),
+        ("'$S'", &["$S"]),
+        ("a'b c'd", &["ab cd"]),
+        ("a\"b c\"d e", &["ab cd", "e"]),
+        ("\"a\\\"b\" c", &["a\"b", "c"]),
+        ("'' \"\" $NONE", &[]),
+        ("\\$S", &["$S"]),
+        ("$N", &["one", "two"]),
+        ("a\u{3000}b", &["a", "b"]),
+        ("日 $UNI", &["日", "日本語"]),
+        ("${A/a/x y}", &["x", "ylpha"]),
+        ("${NONE:-\"1 2\"}", &["1", "2"]),
+        ("\"${NONE:-1 2}\"", &["1 2"]),
+        ("8$NONE 9", &["8", "9"]),
     ];
     for (text, expected) in cases {
-        assert_eq!(word(text).expand_words(&variables()).unwrap(), expected, "{text}");
+        assert_eq!(word(text).expand_words(&variables()).unwrap(), *expected, "{text}");
+    }
+    for text in ["'a", "a \"b", "${", "${NONE?}", "$S ${A:#x}"] {
+        assert!(word(text).expand_words(&variables()).is_err(), "{text}");
     }
 }
 

@@ -29,6 +29,10 @@ fn a_line_may_be_as_long_as_docker_reads_and_no_longer() {
     let line = |length: usize| format!("FROM scratch\nRUN {}\n", "x".repeat(length - 4));
     assert_eq!(titles(&check(&line(65_535))), [""; 0]);
     assert_eq!(titles(&check(&line(65_536))), ["a line of 65536 bytes, more than the 65535 that docker reads"]);
+    // A carriage return counts, the line feed behind it does not.
+    let with_return = |length: usize| line(length - 1).replace("x\n", "x\r\n");
+    assert_eq!(titles(&check(&with_return(65_535))), [""; 0]);
+    assert_eq!(titles(&check(&with_return(65_536))), ["a line of 65536 bytes, more than the 65535 that docker reads"]);
 }
 
 #[test]

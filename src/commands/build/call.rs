@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use builder::{BuildError, CheckRequest, Checked, Dockerignore, Pull, RegistryImages, ResolveProblem, Spanned};
+use builder::{BuildError, CheckRequest, Checked, Dockerignore, Pull, RegistryImages, target_index};
 use dockerfile::{
     Diagnostic, GlobalScope, Location, Outline, OutlineMount, Parsed, Severity, Source, Stages, Target, outline,
     targets,
@@ -72,26 +72,42 @@ impl Call {
 impl FromStr for Call {
     type Err = String;
 
+    /// Reads a method and options, in any order.
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut words = text.split(',');
-        let method = match words.next().unwrap_or_default() {
-            "build" => Method::Build,
-            "check" | "lint" => Method::Check,
-            "outline" => Method::Outline,
-            "targets" => Method::Targets,
-            _ => return Err("want build, check, outline or targets".to_owned()),
-        };
-        let mut call = Self { method, ..Self::CHECK };
-        for word in words {
+        let mut call = Self { method: Method::Build, ..Self::CHECK };
+        let mut method = None;
+        for word in text.split(',') {
             match word.split_once('=') {
                 Some(("format", "json")) => call.format = Format::Json,
                 Some(("format", "text")) => call.format = Format::Text,
-                Some(("ignorestatus", "true")) => call.ignores_status = true,
-                Some(("ignorestatus", "false")) => call.ignores_status = false,
+                Some(("ignorestatus", value)) => call.ignores_status = is_true(value)?,
+                None if method.is_none() => method = Some(method_of(word)?),
                 _ => return Err(format!("unknown option `{word}`, want format=json or ignorestatus=true")),
             }
         }
+        call.method = method.ok_or(METHODS)?;
         Ok(call)
+    }
+}
+
+const METHODS: &str = "want build, check, outline or targets";
+
+fn method_of(word: &str) -> Result<Method, String> {
+    match word {
+        "build" => Ok(Method::Build),
+        "check" | "lint" => Ok(Method::Check),
+        "outline" => Ok(Method::Outline),
+        "targets" => Ok(Method::Targets),
+        _ => Err(METHODS.to_owned()),
+    }
+}
+
+/// Reads a truth value as docker does.
+fn is_true(value: &str) -> Result<bool, String> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("`{value}` is neither true nor false")),
     }
 }
 
@@ -156,17 +172,10 @@ fn outlined(request: &CallRequest) -> anyhow::Result<Outline> {
     }
     let stages = Stages::read(&parsed.dockerfile, &global);
     let stages = stages.map_err(|diagnostics| mistakes(request, diagnostics))?;
-    let target = stages.target(target).ok_or_else(|| unknown_target(request, &stages))?;
+    let target = target_index(&stages, target).map_err(|error| failure(request, error.into()))?;
     let source = Source::new(&request.dockerfile.text);
     let outline = outline((&parsed.dockerfile, &source), (&stages, &global), target);
     outline.map_err(|diagnostics| mistakes(request, diagnostics))
-}
-
-fn unknown_target(request: &CallRequest, stages: &Stages<'_>) -> anyhow::Error {
-    let names = (0..stages.count()).filter_map(|index| stages.stage(index).name()).collect();
-    let target = request.target.clone().unwrap_or_default();
-    let error = ResolveProblem::UnknownTarget { target, stages: names };
-    failure(request, BuildError::Resolve(Box::new(Spanned { span: None, error })))
 }
 
 fn check(call: Call, request: &CallRequest, session: &Session) -> anyhow::Result<u8> {
@@ -195,7 +204,8 @@ fn ask(request: &CallRequest, session: &Session) -> anyhow::Result<Checked> {
     };
     session.block_on(async {
         let interrupt = Interrupt::watch()?;
-        interrupt.or_stop(async { Ok(builder::check(&check, &images).await) }).await
+        let checked = interrupt.or_stop(async { Ok(builder::check(&check, &images).await) }).await?;
+        checked.map_err(|error| failure(request, error.into()))
     })
 }
 
@@ -209,13 +219,8 @@ fn check_text(request: &CallRequest, diagnostics: &[Diagnostic], session: &Sessi
     if counts.is_empty() {
         return "Check complete, no warnings found.\n".to_owned();
     }
-    let mut text = format!("Check complete, found {}.\n", counts.join(" and "));
-    for found in diagnostics {
-        text.push('\n');
-        text.push_str(report::diagnostic(&request.dockerfile, found, session.config.stdout).trim_end());
-        text.push('\n');
-    }
-    text
+    let all = report::diagnostics(&request.dockerfile, diagnostics, session.config.stdout);
+    format!("Check complete, found {}.\n\n{}\n", counts.join(" and "), all.trim_end())
 }
 
 /// Writes what was found as docker's clients know it: one `buildError`, though `errors` has them all.
@@ -315,7 +320,8 @@ mod tests {
         assert_eq!("outline,format=json".parse(), Ok(json));
         assert_eq!("check".parse(), Ok(Call::CHECK));
         assert_eq!("lint,ignorestatus=true".parse(), Ok(Call { ignores_status: true, ..Call::CHECK }));
-        for text in ["", "x", "check,format=xml", "check,json", "targets,"] {
+        assert_eq!("format=text,check,ignorestatus=0".parse(), Ok(Call::CHECK));
+        for text in ["", "x", "check,format=xml", "check,json", "targets,", "format=json", "check,ignorestatus=2"] {
             assert!(text.parse::<Call>().is_err(), "{text}");
         }
     }

@@ -1,7 +1,7 @@
 //! Rules about the case of keywords and names.
 
 use super::report::{Report, Site};
-use super::switches::{keyword, keyword_span};
+use super::switches::keyword;
 use crate::instruction::{From, Located};
 use crate::{Diagnostic, Dockerfile, Rule, Span};
 
@@ -11,8 +11,8 @@ use crate::{Diagnostic, Dockerfile, Rule, Span};
 pub(super) fn consistent_instruction_casing(dockerfile: &Dockerfile, report: &mut Report<'_>) {
     let keywords = || {
         dockerfile.stages.iter().flat_map(|stage| {
-            let instructions = stage.instructions.iter().map(|located| (keyword(located), keyword_span(located)));
-            std::iter::once((keyword(&stage.from), keyword_span(&stage.from))).chain(instructions)
+            let instructions = stage.instructions.iter().map(|located| (keyword(located), located.keyword_span));
+            std::iter::once((keyword(&stage.from), stage.from.keyword_span)).chain(instructions)
         })
     };
     let lower = keywords().filter(|(keyword, _)| is_lower(keyword)).count();

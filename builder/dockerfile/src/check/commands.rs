@@ -1,7 +1,6 @@
 //! Rules about CMD, ENTRYPOINT and HEALTHCHECK.
 
 use super::report::{Report, Site};
-use super::switches::keyword_span;
 use crate::instruction::Located;
 use crate::{Command, Diagnostic, Instruction, Rule};
 
@@ -11,7 +10,7 @@ pub(super) fn json_args(located: &Located<Instruction>, command: &Command, site:
     report.rule(Rule::JSONArgsRecommended, site, || {
         let keyword = located.value.keyword();
         let title = format!("{keyword} in shell form: the program gets no signals, so it is killed instead of stopped");
-        let warning = Diagnostic::warning(keyword_span(located), title).label("runs inside of `/bin/sh -c`");
+        let warning = Diagnostic::warning(located.keyword_span, title).label("runs inside of `/bin/sh -c`");
         warning.note(format!("write `{keyword} {}`", json_form(text)))
     });
 }
@@ -50,7 +49,7 @@ impl<'a> Once<'a> {
         let line = report.line_of(site.trigger.map_or(located.span, |(from, _)| from));
         report.rule(Rule::MultipleInstructionsDisallowed, Site { trigger: earlier_site.trigger, ..site }, || {
             let title = format!("this {keyword} has no effect: the {keyword} of line {line} takes its place");
-            let warning = Diagnostic::warning(keyword_span(earlier), title).label("has no effect");
+            let warning = Diagnostic::warning(earlier.keyword_span, title).label("has no effect");
             warning.note(format!("remove one of them: a stage has one {keyword}"))
         });
     }

@@ -1,7 +1,7 @@
 //! Rules about the names of stages, and the comments that describe stages and arguments.
 
 use super::report::{Report, Site};
-use super::switches::{check_option, keyword_span};
+use super::switches::check_option;
 use crate::instruction::{Arg, From, Located};
 use crate::{Diagnostic, Instruction, Rule};
 
@@ -56,7 +56,7 @@ fn description<T>(located: &Located<T>, keyword: &str, names: &[&str], report: &
             _ => ("one of its names".to_owned(), "NAME".to_owned()),
         };
         let title = format!("the comment above {keyword} does not begin with {subject}");
-        let warning = Diagnostic::warning(keyword_span(located), title).label(format!("want `# {example} …` above"));
+        let warning = Diagnostic::warning(located.keyword_span, title).label(format!("want `# {example} …` above"));
         warning.note("if it describes something else, put a line with only `#` below it")
     });
 }

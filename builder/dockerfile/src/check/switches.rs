@@ -57,7 +57,7 @@ impl Switches {
 
 /// Says what is wrong with the options in comments above an instruction.
 pub(super) fn mistakes_above<T>(located: &Located<T>) -> Vec<Diagnostic> {
-    let span = keyword_span(located);
+    let span = located.keyword_span;
     let Some((check, invalid)) = above(&located.comments, span) else { return Vec::new() };
     // Docker takes no notice of what it cannot read here, so it is no error.
     let invalid = invalid.into_iter().map(|mistake| {
@@ -79,11 +79,6 @@ pub(super) fn mistakes_above<T>(located: &Located<T>) -> Vec<Diagnostic> {
         mistakes.push(warning.note("one comment can name several rules: `# check=skip=A,B`"));
     }
     mistakes
-}
-
-/// Returns where the keyword of an instruction stands.
-pub(super) fn keyword_span<T>(located: &Located<T>) -> Span {
-    Span::new(located.span.start, located.span.start + keyword(located).len())
 }
 
 /// Returns the keyword of an instruction, as written.

@@ -119,7 +119,7 @@ impl<'a> Walk<'a, '_> {
     fn arg(&mut self, arg: &Arg, site: Site<'_>) {
         for declaration in &arg.declarations {
             let name = &declaration.name;
-            variables::secret_name(("ARG", name), variables::name_span(declaration), site, self.report);
+            variables::secret_name(("ARG", name), declaration.name_span, site, self.report);
             let value = match (self.global.arguments().given.get(name), &declaration.default) {
                 (Some(given), _) => Some(Some(given.clone())),
                 (None, Some(default)) => Some(self.value(default, site)),

@@ -2,7 +2,7 @@
 
 use super::environment::Environment;
 use super::report::{Report, Site};
-use crate::instruction::{ArgDeclaration, Form, KeyValue, Located};
+use crate::instruction::{Form, KeyValue, Located};
 use crate::{Diagnostic, Help, Instruction, Rule, Span};
 
 /// Arguments that docker reads itself and never puts into the environment.
@@ -79,10 +79,4 @@ pub(super) fn secret_name((keyword, name): (&str, &str), span: Span, site: Site<
         let warning = Diagnostic::warning(span, title).label("anybody with the image can read it");
         warning.note("use `RUN --mount=type=secret,…`, which leaves no trace")
     });
-}
-
-/// Returns where the name of an argument stands.
-pub(super) fn name_span(declaration: &ArgDeclaration) -> Span {
-    let start = declaration.span.start;
-    Span::new(start, declaration.span.end.min(start + declaration.name.len()))
 }

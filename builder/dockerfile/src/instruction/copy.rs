@@ -184,16 +184,20 @@ fn arguments<'a>(statement: &Statement<'a>, context: &mut Context) -> Option<Vec
     }
     let mut openers = heredoc::openers(line).into_iter().map(|opener| opener.fragment).peekable();
     let mut arguments = Vec::new();
-    let mut done = 0;
     for word in line.words() {
-        let start = line.offset_of(&word);
-        if start < done {
-            continue;
-        }
-        match openers.next_if(|opener| line.offset_of(opener) == start) {
+        match openers.next_if(|opener| line.offset_of(opener) == line.offset_of(&word)) {
+            Some(opener) if opener.text() == word.text() => arguments.push(Argument::Heredoc(opener)),
+            // Docker reads the body of such a one, and then looks for files with the names of the words.
             Some(opener) => {
-                done = start + opener.text().len();
-                arguments.push(Argument::Heredoc(opener));
+                let error = Diagnostic::error(opener.span(), "a heredoc that is copied has no blanks in its name");
+                context.report(error.label("want `<<NAME`, one word"));
+                return None;
+            }
+            // Docker takes it for an empty file, or for a destination that cannot be.
+            None if heredoc::is_opener(word) => {
+                let error = Diagnostic::error(word.span(), "a heredoc without its body");
+                context.report(error.note("a quote or an escaped blank before it keeps it from being one"));
+                return None;
             }
             None => arguments.push(Argument::Word(context.path_argument(word))),
         }

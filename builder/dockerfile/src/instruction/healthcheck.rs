@@ -39,13 +39,13 @@ const FLAGS: Known = &[
 
 impl Healthcheck {
     pub(super) fn read(statement: &Statement<'_>, context: &mut Context) -> Option<Self> {
-        let flags = Flags::check("HEALTHCHECK", &statement.flags, FLAGS, context);
         let text = statement.arguments.text();
         let end = text.find(char::is_whitespace).unwrap_or(text.len());
         let (kind, arguments) = (statement.arguments.slice(0..end), statement.arguments.from(end).trim());
         if kind.text().eq_ignore_ascii_case("none") {
             return Self::none(statement, arguments.is_empty(), context);
         }
+        let flags = Flags::check("HEALTHCHECK", &statement.flags, FLAGS, context);
         if !kind.text().eq_ignore_ascii_case("cmd") {
             context.report(match kind.text() {
                 "" => missing(statement, Keyword::Healthcheck, "`CMD` or `NONE`"),

@@ -103,24 +103,26 @@ impl Shell {
 
 impl Stopsignal {
     pub(super) fn read(statement: &Statement<'_>, context: &mut Context) -> Option<Self> {
+        Flags::ignore("STOPSIGNAL", &statement.flags, context);
         rest_of_line(statement, Keyword::Stopsignal, "a signal", context).map(|signal| Self { signal })
     }
 }
 
 impl User {
     pub(super) fn read(statement: &Statement<'_>, context: &mut Context) -> Option<Self> {
+        Flags::check("USER", &statement.flags, &[], context);
         rest_of_line(statement, Keyword::User, "a user", context).map(|user| Self { user })
     }
 }
 
 impl Workdir {
     pub(super) fn read(statement: &Statement<'_>, context: &mut Context) -> Option<Self> {
+        Flags::check("WORKDIR", &statement.flags, &[], context);
         rest_of_line(statement, Keyword::Workdir, "a directory", context).map(|path| Self { path })
     }
 }
 
 fn rest_of_line(statement: &Statement<'_>, keyword: Keyword, what: &str, context: &mut Context) -> Option<Word> {
-    Flags::check(keyword.name(), &statement.flags, &[], context);
     if statement.arguments.is_empty() {
         context.report(missing(statement, keyword, what));
         return None;

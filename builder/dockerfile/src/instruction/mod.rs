@@ -86,6 +86,8 @@ pub struct Located<T> {
     pub value: T,
     /// Where its line stands, continued lines included, bodies of heredocs not.
     pub span: Span,
+    /// Where its keyword stands.
+    pub keyword_span: Span,
     /// Its line as written, continued lines joined, without the bodies of heredocs.
     pub text: String,
     /// The comments before it, without `#` and blanks around them.

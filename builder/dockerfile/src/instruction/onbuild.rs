@@ -1,4 +1,6 @@
 //! ONBUILD: an instruction that runs in builds based on the image.
+//!
+//! Docker reads no more than the keyword of a trigger before somebody builds on the image; here its mistakes are errors at once.
 
 use super::{Instruction, Keyword, Located, Reading, Statement, missing, read};
 use crate::command::with_bodies;
@@ -9,7 +11,7 @@ use crate::{Diagnostic, Heredoc};
 /// ONBUILD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Onbuild {
-    /// The text that goes into the image's config, bodies of heredocs included; never expanded.
+    /// The text that goes into the image's config, blanks at the end of its line and bodies of heredocs included; never expanded.
     pub trigger: String,
     /// What the trigger says, for checks. To run it, read [`trigger`](Self::trigger) again with
     /// [`parse_trigger`](crate::parse_trigger), as docker does: `# escape=` does not hold there.
@@ -30,12 +32,12 @@ impl Onbuild {
             return None;
         }
         let text = statement.arguments.text().to_owned();
-        let trigger = with_bodies(&text, &heredocs);
+        let trigger = with_bodies(statement.arguments.to_line_end().text(), &heredocs);
         match read(&inner, heredocs, context)? {
             Reading::From(_) => None,
             Reading::Instruction(value) => {
-                let span = statement.arguments.span();
-                let instruction = Box::new(Located { value, span, text, comments: Vec::new() });
+                let (span, keyword_span) = (statement.arguments.span(), inner.keyword.span());
+                let instruction = Box::new(Located { value, span, keyword_span, text, comments: Vec::new() });
                 Some(Self { trigger, instruction })
             }
         }

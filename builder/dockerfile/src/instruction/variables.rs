@@ -26,6 +26,8 @@ pub struct ArgDeclaration {
     pub default: Option<Word>,
     /// Where the declaration stands.
     pub span: Span,
+    /// Where the name stands.
+    pub name_span: Span,
 }
 
 /// Environment variables that are set. All values are expanded with what was set before this instruction.
@@ -66,7 +68,7 @@ pub enum Form {
 
 impl Arg {
     pub(super) fn read(statement: &Statement<'_>, context: &mut Context) -> Option<Self> {
-        Flags::check("ARG", &statement.flags, &[], context);
+        Flags::ignore("ARG", &statement.flags, context);
         let words = quoted_words(statement.arguments, context.escape);
         if words.is_empty() {
             context.report(missing(statement, Keyword::Arg, "a name"));
@@ -81,7 +83,8 @@ impl Arg {
                 context.report(blank_name(word, Keyword::Arg));
                 return None;
             }
-            Some(ArgDeclaration { name: name.to_owned(), default, span: word.span() })
+            let name_span = word.slice(0..name.len()).span();
+            Some(ArgDeclaration { name: name.to_owned(), default, span: word.span(), name_span })
         });
         let declarations: Vec<_> = declarations.collect();
         (!declarations.is_empty()).then_some(Self { declarations })

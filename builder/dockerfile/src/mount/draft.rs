@@ -44,9 +44,9 @@ impl Draft {
             Key::Sharing => self.sharing = Some(sharing(&text)?),
             Key::Required => self.is_required = switch()?,
             Key::Size => self.size = Some(size(&text).ok_or_else(wrong)?),
-            Key::Mode => self.mode = Some(u32::from_str_radix(&text, 8).map_err(|_| wrong())?),
-            Key::Uid => self.uid = Some(text.parse().map_err(|_| wrong())?),
-            Key::Gid => self.gid = Some(text.parse().map_err(|_| wrong())?),
+            Key::Mode => self.mode = Some(number(&text, 8).ok_or_else(wrong)?),
+            Key::Uid => self.uid = Some(number(&text, 10).ok_or_else(wrong)?),
+            Key::Gid => self.gid = Some(number(&text, 10).ok_or_else(wrong)?),
             Key::Env => self.env = Some(text),
         }
         // Docker reads options in order: these two are refused when the type that takes them was not named before them.
@@ -66,7 +66,6 @@ impl Draft {
             (Key::Uid, self.uid.is_some() && !has_owner),
             (Key::Gid, self.gid.is_some() && !has_owner),
             (Key::Sharing, self.sharing.is_some() && kind != "cache"),
-            (Key::Env, self.env.is_some() && kind != "secret"),
             (Key::From, self.from.is_some() && kind == "secret"),
         ];
         if let Some((key, _)) = misplaced.iter().find(|(_, is_misplaced)| *is_misplaced) {
@@ -148,14 +147,21 @@ fn base_name(path: &str) -> String {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// Reads a size such as `64m`, `1.5g`, `100kb` or `1024`; units are powers of 1024.
+/// Reads digits of `radix`: no sign.
+fn number(text: &str, radix: u32) -> Option<u32> {
+    let is_digits = text.chars().all(|c| c.is_digit(radix));
+    u32::from_str_radix(text, radix).ok().filter(|_| is_digits)
+}
+
+/// Reads a size such as `64m`, `1.5g`, `100kb`, `10 KiB` or `1024`; units are powers of 1024, and the number is a decimal one, be
+/// it with an exponent.
 fn size(text: &str) -> Option<u64> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let unit = unit.trim().to_lowercase();
-    let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit).to_owned();
-    let shift = match unit.as_str() {
-        "" => 0,
+    let last = text.rfind(|c: char| c.is_ascii_digit() || matches!(c, '.' | ' '))?;
+    let (number, unit) = text.split_at(last + 1);
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let unit = unit.to_ascii_lowercase();
+    let shift = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit) {
+        "" if unit != "ib" => 0,
         "k" => 10,
         "m" => 20,
         "g" => 30,
@@ -166,13 +172,15 @@ fn size(text: &str) -> Option<u64> {
     if let Ok(number) = number.parse::<u64>() {
         return number.checked_mul(1 << shift);
     }
-    let bytes = number.parse::<f64>().ok()? * f64::from(1_u32 << (shift / 2)) * f64::from(1_u32 << (shift / 2));
+    let has_digits = number.contains(|c: char| c.is_ascii_digit());
+    let number = number.parse::<f64>().ok().filter(|_| has_digits)?;
+    let bytes = number * f64::from(1_u32 << (shift / 2)) * f64::from(1_u32 << (shift / 2));
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a size in whole bytes, checked to be one"
     )]
-    (bytes.is_finite() && (0.0..9e18).contains(&bytes)).then_some(bytes as u64)
+    (0.0..9e18).contains(&bytes).then_some(bytes as u64)
 }
 
 #[cfg(test)]
@@ -193,6 +201,16 @@ mod tests {
             ("1x", None),
             ("1.2.3m", None),
             ("99999999999p", None),
+            ("64 m", Some(64 << 20)),
+            ("64  m", None),
+            (" 64m", None),
+            ("1e3", Some(1000)),
+            ("+5k", Some(5 << 10)),
+            ("5b", Some(5)),
+            ("5ib", None),
+            ("5kbb", None),
+            ("inf", None),
+            ("m", None),
         ];
         for (text, expected) in cases {
             assert_eq!(size(text), expected, "{text}");

@@ -14,10 +14,10 @@
 //! | mode, uid, gid | no | yes | no | yes | yes |
 //! | size | no | no | yes | no | no |
 //! | required | no | no | no | yes | yes |
-//! | env | no | no | no | yes | no |
+//! | env | ignored by docker | ignored by docker | ignored by docker | yes | ignored by docker |
 //!
-//! Docker ignores some options where they mean nothing (`id` of a bind mount); they are accepted here as there. A flag that
-//! holds no variable is checked when the file is parsed.
+//! Docker ignores some options where they mean nothing (`id` of a bind mount); they are accepted here as there. Of an option
+//! that is given twice, the last counts. A flag that holds no variable is checked when the file is parsed.
 
 mod draft;
 
@@ -181,8 +181,6 @@ pub enum MountError {
     NoValue { option: &'static str },
     #[error("mount option `{option}` is not for type {kind}")]
     NotForType { option: &'static str, kind: &'static str },
-    #[error("mount option `{option}` is given twice")]
-    Duplicate { option: &'static str },
     #[error("a secret mount needs an `id`, a `source` or a `target`")]
     NoSecret,
     #[error("a secret mount takes an `id` or a `source`, not both")]
@@ -251,6 +249,7 @@ impl MountFlag {
             }
         }
         let flag = Self { text: value.clone().into_literal(), options };
+        flag.repeated().for_each(|warning| context.report(warning));
         if context.errors() > errors {
             return None;
         }
@@ -260,6 +259,15 @@ impl MountFlag {
             return None;
         }
         Some(flag)
+    }
+
+    /// Warns of the options that do not count, since docker takes the last of those of one meaning.
+    fn repeated(&self) -> impl Iterator<Item = Diagnostic> {
+        self.options.iter().enumerate().filter_map(|(index, option)| {
+            let is_last = self.options[index + 1..].iter().all(|later| later.key != option.key);
+            let title = format!("mount option `{}` is given again", option.key.name());
+            (!is_last).then(|| Diagnostic::warning(option.span, title).label("does not count"))
+        })
     }
 
     fn diagnose(&self, error: MountError, span: Option<Span>) -> Diagnostic {
@@ -305,16 +313,13 @@ impl MountFlag {
 
     fn build(&self, variables: &dyn Variables) -> Result<Mount, (MountError, Option<Span>)> {
         let mut draft = Draft::default();
-        for (index, option) in self.options.iter().enumerate() {
+        for option in &self.options {
             let at = |error| (error, Some(option.span));
-            if self.options[..index].iter().any(|earlier| earlier.key == option.key) {
-                return Err(at(MountError::Duplicate { option: option.key.name() }));
-            }
             let value = option.value.as_ref().map(|value| value.expand(variables)).transpose();
             let value = value.map_err(|source| at(MountError::Expand { option: option.key.name(), source }))?;
             draft.set(option.key, value).map_err(at)?;
         }
-        let span_of = |key| self.options.iter().find(|option| option.key == key).map(|option| option.span);
+        let span_of = |key| self.options.iter().rev().find(|option| option.key == key).map(|option| option.span);
         draft.finish().map_err(|(error, key)| (error, key.and_then(span_of)))
     }
 }
