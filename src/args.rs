@@ -180,6 +180,13 @@ mod tests {
     }
 
     #[test]
+    fn only_what_builds_needs_namespaces() {
+        for (line, expected) in [("build .", true), ("build --check .", false), ("build --call=targets .", false)] {
+            assert_eq!(parse(line).unwrap().needs_namespace(), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn what_is_not_built_is_refused() {
         for line in ["ps", "run -d app", "run --name x app", "build --squash .", "images --tree", "rmi", "image", ""] {
             assert!(parse(line).is_err(), "{line}");

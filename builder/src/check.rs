@@ -232,3 +232,96 @@ fn facts(image: &BaseImage) -> BaseFacts {
         triggers: config.on_build.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use oci::{Digest, ImageConfig};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::progress::Progress;
+
+    /// A registry where every image but `missing` is for `linux/arm64` and sets `SET`.
+    struct Arm;
+
+    impl ImageSource for Arm {
+        fn resolve<'a>(
+            &'a self,
+            name: &'a Reference,
+            wanted: &'a Platform,
+            _: Pull,
+        ) -> BoxFuture<'a, Result<BaseImage, ImageError>> {
+            async move {
+                if name.familiar().starts_with("missing") {
+                    let missing = layer_store::FindError::NotFound { text: name.to_string() };
+                    return Err(ImageError::Find { source: missing });
+                }
+                let mut config = ImageConfig::empty("linux/arm64".parse().unwrap());
+                config.config.env = vec!["SET=1".to_owned()];
+                let image = BaseImage { name: name.clone(), id: Digest::of(b""), config, remote: None };
+                if image.config.platform.runs_on(wanted) {
+                    return Ok(image);
+                }
+                Err(ImageError::Platform { wanted: wanted.clone(), image: Box::new(image) })
+            }
+            .boxed()
+        }
+
+        fn fetch<'a>(
+            &'a self,
+            _: &'a BaseImage,
+            _: &'a std::sync::Arc<dyn Progress>,
+            _: &'a CancellationToken,
+        ) -> BoxFuture<'a, Result<(), ImageError>> {
+            unreachable!("a check fetches nothing")
+        }
+    }
+
+    /// Checks a file for `linux/amd64` and compares what is found, and then the bases that are not known.
+    #[track_caller]
+    fn finds(dockerfile: &str, target: Option<&str>, expected: &[&str]) {
+        let (ignore, platform) = (Dockerignore::default(), "linux/amd64".parse().unwrap());
+        let build_args = BTreeMap::new();
+        let request =
+            CheckRequest { dockerfile, ignore: &ignore, build_args, target, platform: &platform, pull: Pull::Missing };
+        let found = match check(&request, &Arm).now_or_never().expect("nothing is waited for") {
+            Ok(Checked { diagnostics, unknown }) => {
+                let name = |found: &Diagnostic| found.rule.map_or_else(|| found.title.clone(), |rule| rule.to_string());
+                let unknown = unknown.iter().map(|(name, _)| name.familiar());
+                diagnostics.iter().map(name).chain(unknown).collect()
+            }
+            Err(error) => vec![error.to_string()],
+        };
+        assert_eq!(found, expected, "{dockerfile}");
+    }
+
+    #[test]
+    fn a_base_of_another_platform_is_a_warning_and_known_all_the_same() {
+        finds("FROM a\nWORKDIR /$SET\n", None, &["InvalidBaseImagePlatform"]);
+        finds("FROM --platform=linux/arm64 a AS arm64\nWORKDIR /$SET/$NO\n", None, &["UndefinedVar"]);
+        finds("FROM --platform=linux/arm64 a AS arm64\nFROM a\nWORKDIR /$SET\n", None, &[]);
+    }
+
+    #[test]
+    fn a_base_that_cannot_be_asked_is_told_once() {
+        finds("FROM missing\nWORKDIR /$SET\nFROM missing\nFROM a AS x\nFROM x\n", Some("0"), &["missing:latest"]);
+        finds("FROM missing\nRUNN\n", None, &["unknown instruction `RUNN`"]);
+    }
+
+    #[test]
+    fn what_can_be_no_image_and_no_platform_is_a_mistake_in_every_stage_that_is_checked() {
+        let file = "ARG NO\nFROM a:$NO\nFROM --platform=x/y/z/w scratch\nFROM scratch\nCOPY --from=B / /\n";
+        let b = "cannot use `B` as an image";
+        finds(file, None, &["cannot use `a:` as an image", "cannot use `x/y/z/w` as a platform", b]);
+        finds(file, Some("2"), &[b]);
+        finds(file, Some("0"), &["cannot use `a:` as an image"]);
+    }
+
+    #[test]
+    fn a_target_that_does_not_exist_is_an_error_of_its_own() {
+        finds("FROM scratch AS a\n", Some("b"), &["there is no stage `b` to build"]);
+        finds("FROM scratch AS a\nRUNN\n", Some("b"), &["unknown instruction `RUNN`"]);
+    }
+}

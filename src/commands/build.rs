@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use builder::{
-    Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, ImageSource, Owners, Progress, Pull, RegistryImages,
-    RunNetwork, Sandbox,
+    Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, Findings, ImageSource, Owners, Progress, Pull,
+    RegistryImages, RunNetwork, Sandbox,
 };
 use oci::{Platform, Reference};
 
@@ -26,7 +26,7 @@ use crate::config::caller_variable;
 use crate::ending::Ending;
 use crate::output;
 use crate::progress::{self, Shown, Style};
-use crate::report::{self, BuildFailure, DockerfileText};
+use crate::report::{self, BuildFailure};
 use crate::session::{Interrupt, Session};
 use crate::shown::shown;
 
@@ -130,9 +130,18 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     let style = if args.quiet { Style::Quiet } else { args.progress };
     let shown = progress::start(style, session.config.stderr);
     let names = request.names.clone();
-    let built = solve(session, request, &shown, source.dockerfile.clone())?;
+    let tell = |findings: &Findings| {
+        if style != Style::Quiet {
+            report::warnings(&source.dockerfile, findings);
+        }
+    };
+    let built = solve(session, request, &shown);
+    let built = built?.map_err(|Failed { error, findings }| {
+        tell(&findings);
+        BuildFailure { dockerfile: source.dockerfile.clone(), error, output: shown.seen() }
+    })?;
+    tell(&built.findings);
     if style != Style::Quiet {
-        report::warnings(&source.dockerfile, &built.findings);
         shown.say(&format!("built {}", built.id));
         names.iter().for_each(|name| shown.say(&format!("tagged {}", name.familiar())));
     }
@@ -145,12 +154,8 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn solve(
-    session: &Session,
-    request: BuildRequest,
-    shown: &Arc<dyn Shown>,
-    dockerfile: DockerfileText,
-) -> anyhow::Result<Built> {
+/// Runs a build; what stops it from outside of the build is the outer error.
+fn solve(session: &Session, request: BuildRequest, shown: &Arc<dyn Shown>) -> anyhow::Result<Result<Built, Failed>> {
     let store = session.store()?;
     let client = Arc::new(session.client()?);
     let images: Arc<dyn ImageSource> = Arc::new(RegistryImages::new(store.clone(), client));
@@ -161,10 +166,10 @@ fn solve(
         let interrupt = Interrupt::watch()?;
         let built = builder::build(request, &backend, interrupt.stop()).await;
         shown.finish();
-        built.map_err(|Failed { error, findings }| match (error, interrupt.ending()) {
-            (BuildError::Cancelled, Some(ending)) => ending.into(),
-            (error, _) => BuildFailure { dockerfile, error, findings, output: shown.seen() }.into(),
-        })
+        match (&built, interrupt.ending()) {
+            (Err(Failed { error: BuildError::Cancelled, .. }), Some(ending)) => Err(ending.into()),
+            _ => Ok(built),
+        }
     })
 }
 

@@ -91,7 +91,11 @@ pub(super) fn read_ignore(dockerfile: Option<&Path>, context: &Path) -> anyhow::
         PathBuf::from(name)
     });
     for path in own.into_iter().chain([context.join(".dockerignore")]) {
-        match std::fs::read(&path) {
+        match std::fs::File::open(&path).and_then(read_limited) {
+            Ok(bytes) if bytes.len() > dockerfile::MAX_SIZE => {
+                let (path, most) = (path.display(), dockerfile::MAX_SIZE);
+                anyhow::bail!("the ignore file `{path}` is larger than the {most} bytes that are read");
+            }
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
                 let ignore = Dockerignore::parse(&text).with_context(|| format!("cannot use `{}`", path.display()))?;
