@@ -145,3 +145,70 @@ fn a_dockerfile_may_have_its_other_name() {
     env.file("dockerfile", "FROM scratch AS lower\n");
     assert!(env.wharf(&["build", "--call=targets", "."]).success().stdout.contains("lower (default)"));
 }
+
+#[test]
+fn a_stage_that_is_not_built_may_hold_mistakes() {
+    let env = env();
+    env.file("Dockerfile", "FROM scratch AS no\nEXPOSE x\nENV A b\nFROM scratch\nLABEL a=1\n");
+    let built = env.wharf(&["build", "."]).success().stderr;
+    assert!(!built.contains("warning"), "{built}");
+    let checked = env.wharf(&["build", "--check", "."]).exits_with(1).stdout;
+    assert!(checked.starts_with("Check complete, found 1 error and 1 warning.\n"), "{checked}");
+    env.wharf(&["build", "--check", "--target=1", "."]).success();
+    let unknown = "error: there is no stage `on` to build\nhint: the stages are no\n";
+    for what in ["check", "outline", "build"] {
+        let refused = env.wharf(&["build", "--call", what, "--target=on", "."]).exits_with(1);
+        assert_eq!((refused.stdout.as_str(), refused.stderr.as_str()), ("", unknown), "{what}");
+    }
+}
+
+#[test]
+fn mistakes_of_names_are_shown_at_once_and_before_any_registry_is_asked() {
+    let env = env();
+    let registry = Registry::start(Auth::None);
+    let base = format!("{}/demo/base:1", registry.address());
+    env.file("Dockerfile", format!("FROM {base}\nCOPY --from=Upper /x /\nRUN --mount=from=y:,target=/y true\n"));
+    for arguments in [&["build", "."][..], &["build", "--check", "."]] {
+        let failed = env.wharf(arguments).exits_with(1);
+        let shown = failed.stdout + &failed.stderr;
+        assert!(shown.contains("error: cannot use `Upper` as an image\n --> Dockerfile:2:13\n"), "{shown}");
+        assert!(shown.contains("error: cannot use `y:` as an image\n --> Dockerfile:3:13\n"), "{shown}");
+    }
+    assert_eq!(registry.requests().len(), 0);
+}
+
+#[test]
+fn a_build_that_fails_tells_its_warnings_first() {
+    let env = env();
+    env.file("Dockerfile", "FROM scratch\nENV A b\nCOPY nowhere /\n");
+    let failed = env.wharf(&["build", "--progress=plain", "."]).exits_with(1).stderr;
+    let place = |text: &str| failed.find(text).unwrap_or_else(|| panic!("{text} is not in {failed}"));
+    assert!(place(" - LegacyKeyValueFormat: ") < place("error: [2/2] COPY nowhere / failed"), "{failed}");
+    let quiet = env.wharf(&["build", "-q", "."]).exits_with(1).stderr;
+    assert!(!quiet.contains("LegacyKeyValueFormat"), "{quiet}");
+}
+
+#[test]
+fn what_a_hostile_file_says_is_harmless_and_short() {
+    let env = env();
+    let long = "k".repeat(60_000);
+    let file =
+        format!("FROM scratch\nENV {long} b\nLABEL \u{1b}]0;title\u{7}=\u{202e} {long}\nWORKDIR {long}\nRUNN {long}\n");
+    env.file("Dockerfile", file);
+    for arguments in [&["build", "."][..], &["build", "--check", "."]] {
+        let failed = env.wharf(arguments).exits_with(1);
+        let shown = failed.stdout + &failed.stderr;
+        assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown:?}");
+        let longest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(longest < Some(500), "{longest:?}");
+    }
+}
+
+#[test]
+fn an_ignore_file_without_end_is_refused() {
+    let env = env();
+    env.file("Dockerfile", "FROM scratch\nLABEL a=1\n");
+    std::os::unix::fs::symlink("/dev/zero", env.work().join(".dockerignore")).expect("it can be made");
+    let refused = env.wharf(&["build", "--check", "."]).exits_with(1).stderr;
+    assert_eq!(refused, "error: the ignore file `./.dockerignore` is larger than the 4194304 bytes that are read\n");
+}

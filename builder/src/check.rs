@@ -255,7 +255,7 @@ mod tests {
         ) -> BoxFuture<'a, Result<BaseImage, ImageError>> {
             async move {
                 if name.familiar().starts_with("missing") {
-                    let missing = layer_store::FindError::NotFound { text: name.to_string() };
+                    let missing = layer_store::FindError::NotFound { name: name.to_string() };
                     return Err(ImageError::Find { source: missing });
                 }
                 let mut config = ImageConfig::empty("linux/arm64".parse().unwrap());
