@@ -1,4 +1,4 @@
-//! Compresses a layer: tree → tar → gzip blob, in parallel.
+//! Compresses a layer: tree → tar, or the tar that is here, → gzip blob, in parallel.
 //!
 //! ```text
 //! tree ─tar─▶ 1 MiB pieces ─┬─▶ thread 0: pieces 0, n, 2n … ─┬─▶ members in order ─hash─▶ blob
@@ -12,7 +12,8 @@
 //! - The tar's digest is compared with the layer's before the blob is kept.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -22,8 +23,10 @@ use oci::{Algorithm, BlobError, Descriptor, DiffId, Hasher, MediaType};
 
 use crate::file_error::failed;
 use crate::lease::Held;
+use crate::overlay::OverlayXattrs;
+use crate::tar_layer::TAR;
 use crate::tree_tar::{self, TreeTarError};
-use crate::{FileError, LayerError, Store, sys};
+use crate::{FileError, LayerError, Store};
 
 const PIECE: usize = 1 << 20;
 const LEVEL: i32 = 4;
@@ -74,15 +77,16 @@ impl Store {
     }
 
     fn compress(&self, diff_id: &DiffId, temporary: &Path, threads: usize) -> Result<Descriptor, CompressError> {
-        let path = self.layer_path(diff_id).join("tree");
-        let tree = sys::open_directory(&path).map_err(failed("open", &path))?;
-        let xattrs = self.overlay_xattrs()?;
+        let source = match self.open_layer_tar(diff_id)? {
+            Some(tar) => Source::Tar(tar),
+            None => Source::Tree(self.open_layer_tree(&self.layer(diff_id)?)?, self.overlay_xattrs()?),
+        };
         let file = File::create_new(temporary).map_err(failed("write", temporary))?;
         let output = Counting { inner: BufWriter::new(file), hasher: Hasher::new(Algorithm::Sha256), size: 0 };
         let hasher = Hasher::new(diff_id.0.algorithm());
         let (written, output) = gzip(output, threads, |pieces| {
             let mut tar = Hashing { inner: pieces, hasher };
-            tree_tar::write(&tree, xattrs, &mut tar)?;
+            source.write(&mut tar)?;
             Ok(DiffId(tar.hasher.finish()))
         });
         // a failure to write stops the tar too, so it is looked at first
@@ -96,6 +100,33 @@ impl Store {
         self.hold(Held::Blob(blob.digest.clone()), &place)?;
         self.place_blob(temporary, &blob.digest).map_err(failed("write", &place))?;
         Ok(blob)
+    }
+}
+
+/// What a layer's tar comes from.
+enum Source {
+    Tar(File),
+    Tree(OwnedFd, OverlayXattrs),
+}
+
+impl Source {
+    fn write(mut self, tar: &mut impl Write) -> Result<(), TreeTarError> {
+        match &mut self {
+            Self::Tar(file) => copy(file, tar),
+            Self::Tree(tree, xattrs) => tree_tar::write(tree, *xattrs, tar).map(drop),
+        }
+    }
+}
+
+fn copy(file: &mut File, tar: &mut impl Write) -> Result<(), TreeTarError> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => tar.write_all(&buffer[..count]).map_err(TreeTarError::Write)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(TreeTarError::Read { path: TAR.into(), source }),
+        }
     }
 }
 
@@ -254,8 +285,6 @@ impl<W: Write> Write for Counting<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     fn content(size: usize) -> Vec<u8> {

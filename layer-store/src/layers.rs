@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! layers/<diff-id hex>/record.json   what the layer is, in which form, and which blobs hold it
-//! layers/<diff-id hex>/tree/         its files as an overlay lower directory (form `tree`)
+//! layers/<diff-id hex>/tree/         its files as an overlay lower directory (forms `tree` and `both`)
+//! layers/<diff-id hex>/layer.tar     its tar, in the format of `tree_tar` (forms `tar` and `both`)
 //! ```
 //!
-//! A layer is its diff ID and may be here in one of several forms; [`Form::Tree`] is the only one so far. The directory is
-//! made in `tmp/` and renamed as a whole, so a layer without a record does not exist.
+//! A layer is its diff ID and is here in one of several forms. What is applied or sealed is a tree; what is written entry by entry
+//! (`tar_layer`) is a tar, until somebody mounts it (`tree_form`). The record says what is there, and only that is believed. The
+//! directory is made in `tmp/` and renamed as a whole, so a layer without a record does not exist.
 
 use std::path::Path;
 
@@ -27,6 +29,22 @@ use crate::{FileError, RecordError, Store, record};
 pub enum Form {
     /// An overlay lower directory.
     Tree,
+    /// A tar in the format of `tree_tar`, which becomes a tree when somebody mounts it.
+    Tar,
+    /// Both: the tree would not give the tar's bytes again on this file system, or for this user.
+    Both,
+}
+
+impl Form {
+    /// Tells whether the layer's files are an overlay lower directory.
+    pub fn has_tree(self) -> bool {
+        matches!(self, Self::Tree | Self::Both)
+    }
+
+    /// Tells whether the layer's tar is here as a file.
+    pub fn has_tar(self) -> bool {
+        matches!(self, Self::Tar | Self::Both)
+    }
 }
 
 /// What could not be kept from a layer's tar, and was counted instead.

@@ -3,6 +3,8 @@
 //! ```text
 //! blob ──apply──▶ layer (tree) ──prepare──▶ active snapshot ──freeze──▶ frozen layer ──seal──▶ layer ──layer_blob──▶ blob
 //!                                  (overlay mount)          (rename)                (diff ID, rename)      (gzip)
+//! entries ──begin_tar──▶ layer (tar) ──prepare, view──▶ layer (tree)              layer (tar) ──layer_blob──▶ blob
+//! layers ──files──▶ what is at a path, without a mount
 //! ```
 //!
 //! | file | what it holds |
@@ -10,9 +12,11 @@
 //! | `store`, `lease`, `record` | the directory itself; what running commands hold; small JSON files |
 //! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
 //! | `layers`, `apply`, `tree_tar`, `compress` | layers, from a blob to a tree and back |
+//! | `tar_layer`, `tree_form` | layers that are written as tars, and their trees when somebody mounts them |
 //! | `unpack` | archives that are no layers |
-//! | `snapshot`, `overlay`, `implied` | mounted stacks of layers |
-//! | `images`, `tags`, `find`, `manifest`, `cache` | images, their names and documents; build-cache records |
+//! | `snapshot`, `overlay`, `implied`, `scratch` | mounted stacks of layers |
+//! | `files` | the files of a stack without a mount |
+//! | `images`, `tags`, `find`, `manifest`, `cache`, `contexts` | images, their names and documents; build-cache records |
 //! | `usage`, `needs`, `prune`, `remove_image`, `remove_tree` | looking after the store |
 //!
 //! Invariants: nothing is visible before it is complete (written in `tmp/`, then renamed); no index is shared, so an unreadable
@@ -25,7 +29,9 @@ mod blob_writer;
 mod blobs;
 mod cache;
 mod compress;
+mod contexts;
 mod file_error;
+mod files;
 mod find;
 mod images;
 mod implied;
@@ -38,10 +44,13 @@ mod prune;
 mod record;
 mod remove_image;
 mod remove_tree;
+mod scratch;
 mod snapshot;
 mod store;
 mod sys;
 mod tags;
+mod tar_layer;
+mod tree_form;
 mod tree_tar;
 mod unpack;
 mod usage;
@@ -50,6 +59,7 @@ pub use apply::{ApplyError, TarError};
 pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
 pub use compress::CompressError;
 pub use file_error::{FileError, RecordError};
+pub use files::{LayerFile, LayerFileKind, LayerFiles, LayerFilesError};
 pub use find::FindError;
 pub use images::{Image, ImageError, ImageId};
 pub use layers::{Form, LayerError, LayerRecord, Skipped};
@@ -59,6 +69,7 @@ pub use remove_image::RemoveError;
 pub use snapshot::{ActiveSnapshot, FrozenLayer, Lower, SealError, Skeleton, SnapshotError, View};
 pub use store::{OpenError, Store};
 pub use tags::TagError;
+pub use tar_layer::{TarEntry, TarKind, TarLayer, TarLayerError};
 pub use tree_tar::TreeTarError;
 pub use unpack::{UnpackError, Unpacked};
 pub use usage::{Share, Usage, UsageError};

@@ -71,6 +71,12 @@ pub(crate) fn is_host_label(name: &[u8]) -> bool {
     matches!(name, b"security.selinux" | b"security.ima" | b"security.evm")
 }
 
+/// Tells whether an extended attribute is one that layers keep; an empty capability is none.
+pub(crate) fn is_kept(name: &[u8], value: &[u8]) -> bool {
+    let is_no_capability = name == sys::CAPABILITY && value.is_empty();
+    !is_overlay_private(name) && !is_host_label(name) && !is_no_capability
+}
+
 /// A stack to mount.
 pub(crate) struct Stack<'a> {
     /// The layers' directories, topmost first; at least two when there is no upper directory.

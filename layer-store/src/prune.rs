@@ -24,7 +24,7 @@ use crate::{FileError, ImageId, Store, sys, usage};
 pub struct Prune {
     /// Which images.
     pub images: PruneImages,
-    /// Whether cache records go, and downloads that were interrupted.
+    /// Whether cache records go, what is remembered of build contexts, and downloads that were interrupted.
     pub build_cache: bool,
     /// Whether to tell only what would be removed.
     pub dry_run: bool,
@@ -155,6 +155,7 @@ impl Store {
             victims.push(Victim::new(FreedKind::Blob, digest, why, self.blob_path(digest)));
         }
         if what.build_cache {
+            victims.extend(self.contexts(what)?);
             victims.extend(self.interrupted()?);
         }
         Ok(victims)
@@ -197,6 +198,20 @@ impl Store {
             return Some("its layer is gone");
         }
         (what.build_cache && is_before(what.until, file.stored)).then_some("the build cache is removed")
+    }
+
+    /// Lists what is remembered of build contexts.
+    fn contexts(&self, what: &Prune) -> Result<Vec<Victim>, FileError> {
+        let mut paths = list(&self.root().join("contexts"))?;
+        paths.retain(|path| {
+            let written = std::fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
+            is_before(what.until, written)
+        });
+        let victim = |path: PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Victim::new(FreedKind::CacheRecord, name, "the build cache is removed", path)
+        };
+        Ok(paths.into_iter().map(victim).collect())
     }
 
     /// Lists partial downloads that nobody is writing.

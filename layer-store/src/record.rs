@@ -36,6 +36,11 @@ impl Store {
     /// Writes a record, replacing the one that is there.
     pub(crate) fn write_record<T: Serialize>(&self, path: &Path, record: &T) -> Result<(), FileError> {
         let bytes = serde_json::to_vec(record).expect("records have string keys and no failing serialisers");
+        self.replace(path, &bytes)
+    }
+
+    /// Writes a small file, replacing the one that is there.
+    pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         let temporary = self.temporary("record")?;
         let written = std::fs::write(&temporary, bytes)
             .map_err(failed("write", path))

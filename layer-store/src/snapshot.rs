@@ -12,8 +12,10 @@
 //!
 //! - Mounts are made in this process's mount namespace, which its caller has entered: they die with the process.
 //! - Writing after `freeze` does not compile, and an unmount that fails freezes nothing.
+//! - A layer that is only a tar gets its tree first (`tree_form`), and of one that is there several times the topmost is mounted.
 //! - A frozen layer may be a lower layer of mounts before it has a diff ID: `seal` renames it, which mounts do not notice.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -28,8 +30,9 @@ use crate::implied::{self, Metadata, Opened};
 use crate::layers::{Form, LayerRecord, Skipped};
 use crate::overlay::{self, Stack};
 use crate::remove_tree::remove_tree;
+use crate::scratch::Scratch;
 use crate::tree_tar::{self, TreeTarError};
-use crate::{FileError, LayerError, Store, sys};
+use crate::{ApplyError, FileError, LayerError, Store, sys};
 
 /// Layers of one mount, at most: overlay's own limit, less the store's own directories.
 const MAX_LAYERS: usize = 240;
@@ -60,6 +63,8 @@ pub enum Skeleton {
 pub enum SnapshotError {
     #[error(transparent)]
     Layer(#[from] LayerError),
+    #[error("cannot make the files of layer {diff_id}")]
+    Tree { diff_id: DiffId, source: ApplyError },
     #[error("{count} layers are more than the {MAX_LAYERS} that can be mounted")]
     TooManyLayers { count: usize },
     #[error("cannot mount {count} layers on `{}`", .path.display())]
@@ -119,11 +124,13 @@ struct Mounted {
     is_mounted: bool,
 }
 
-/// A directory of unfinished work; dropped, it is removed.
-#[derive(Debug)]
-struct Scratch {
-    store: Store,
-    directory: PathBuf,
+impl Lower {
+    fn diff_id(&self) -> Option<&DiffId> {
+        match self {
+            Self::Layer(diff_id) => Some(diff_id),
+            Self::Frozen(_) => None,
+        }
+    }
 }
 
 /// A stack of layers, open, with what the store knows of them.
@@ -138,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Layer`] when a layer is not here, [`SnapshotError::Mount`] when the kernel refuses: this process needs
+    /// [`SnapshotError::Layer`] when a layer is not here, [`SnapshotError::Tree`] when its tree cannot be made, [`SnapshotError::Mount`] when the kernel refuses: this process needs
     /// to have entered a mount namespace that it may mount in.
     pub fn prepare(&self, below: &[Lower], skeleton: Skeleton) -> Result<ActiveSnapshot, SnapshotError> {
         let scratch = self.scratch("snapshot")?;
@@ -190,20 +197,17 @@ impl Store {
         Ok(Mounted { target, is_mounted: true })
     }
 
-    fn scratch(&self, purpose: &'static str) -> Result<Scratch, FileError> {
-        Ok(Scratch { directory: self.temporary_directory(purpose)?, store: self.clone() })
-    }
-
     fn open_layers(&self, layers: &[Lower]) -> Result<Layers, SnapshotError> {
         if layers.len() > MAX_LAYERS {
             return Err(SnapshotError::TooManyLayers { count: layers.len() });
         }
+        self.make_trees(layers.iter().filter_map(Lower::diff_id))?;
         let mut all = Layers { opened: Vec::new(), ids: Vec::new(), root: Metadata::default() };
         for layer in layers {
             let (tree, record) = match layer {
                 Lower::Layer(diff_id) => {
                     let record = self.layer(diff_id)?;
-                    (open(&self.layer_path(diff_id).join("tree"))?, Some(record))
+                    (self.open_layer_tree(&record)?, Some(record))
                 }
                 Lower::Frozen(frozen) => frozen.open()?,
             };
@@ -218,6 +222,7 @@ impl Store {
             all.ids.push(record.map(|record| record.diff_id));
             all.opened.push(Opened { tree, implied });
         }
+        all.drop_repeated().map_err(failed("read", &self.root().join("layers")))?;
         Ok(all)
     }
 
@@ -278,6 +283,21 @@ impl Store {
         }
         set_times(&directory)?;
         Ok(directory)
+    }
+}
+
+impl Layers {
+    /// Keeps of a layer that is there several times only the topmost: overlay takes none twice, and that one hides the others.
+    fn drop_repeated(&mut self) -> Result<(), Errno> {
+        let mut above = HashSet::new();
+        for at in (0..self.opened.len()).rev() {
+            let stat = rustix::fs::fstat(&self.opened[at].tree)?;
+            if !above.insert((stat.st_dev, stat.st_ino)) {
+                self.opened.remove(at);
+                self.ids.remove(at);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -356,7 +376,7 @@ impl FrozenLayer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self) -> Result<(OwnedFd, Option<LayerRecord>), FileError> {
+    pub(crate) fn open(&self) -> Result<(OwnedFd, Option<LayerRecord>), FileError> {
         let state = self.state();
         Ok((open(&state.directory.join("tree"))?, state.record.clone()))
     }
@@ -377,21 +397,6 @@ impl Drop for Mounted {
             // what fails here goes with the mount namespace
             let _ = overlay::unmount_lazily(&self.target);
         }
-    }
-}
-
-impl Scratch {
-    fn make(&self, name: impl AsRef<Path>) -> Result<PathBuf, FileError> {
-        let path = self.directory.join(name);
-        std::fs::create_dir(&path).map_err(failed("make", &path))?;
-        Ok(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // what fails here goes with this command's directory in `tmp/`
-        let _ = remove_tree(&self.directory);
     }
 }
 

@@ -3,10 +3,11 @@
 //! ```text
 //! ROOT/                          0700
 //!   blobs/sha256/<hex>           bytes as received or as pushed
-//!   layers/<diff-id hex>/        tree/, record.json, implied-<chain hex>/ (see `implied`)
+//!   layers/<diff-id hex>/        tree/ or layer.tar, record.json, implied-<chain hex>/ (see `implied`)
 //!   images/<hex>.json            one image: config digest, layers, manifests
 //!   tags/<digest of name>.json   name → image
 //!   cache/<key>.json             cache key → layer
+//!   contexts/<hex>               what builders remember of a build context
 //!   leases/                      `lock`, and one locked file per running command
 //!   tmp/<lease>/                 a running command's unfinished work;  tmp/partial-…: downloads that can resume
 //! ```
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use oci::{DiffId, Digest, Reference};
 
 use crate::file_error::failed;
+use crate::files::TarIndexes;
 use crate::lease::{self, Lease};
 use crate::overlay::OverlayXattrs;
 use crate::{CacheKey, FileError, ImageId};
@@ -37,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) lease: Mutex<Option<Arc<Lease>>>,
     pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
+    pub(crate) tar_indexes: TarIndexes,
 }
 
 /// Why a directory could not be opened as a store.
@@ -48,7 +51,8 @@ pub enum OpenError {
     File(#[from] FileError),
 }
 
-const DIRECTORIES: [&str; 8] = ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "leases", "tmp"];
+const DIRECTORIES: [&str; 9] =
+    ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "contexts", "leases", "tmp"];
 
 impl Store {
     /// Opens the store in `root`, and makes it if it is not there.
@@ -68,7 +72,12 @@ impl Store {
             builder.create(&path).map_err(failed("make", &path))?;
         }
         lease::sweep(&root)?;
-        Ok(Self(Arc::new(Inner { root, lease: Mutex::new(None), overlay_xattrs: Mutex::new(None) })))
+        Ok(Self(Arc::new(Inner {
+            root,
+            lease: Mutex::new(None),
+            overlay_xattrs: Mutex::new(None),
+            tar_indexes: TarIndexes::default(),
+        })))
     }
 
     /// Returns the store's directory.

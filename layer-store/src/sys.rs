@@ -14,7 +14,7 @@ use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveF
 use rustix::io::Errno;
 
 /// A point in time as the file system keeps it: seconds since 1970, possibly negative, and nanoseconds after that second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time {
     pub(crate) seconds: i64,
     pub(crate) nanoseconds: u32,
@@ -177,6 +177,12 @@ pub(crate) fn flock(file: impl AsFd, operation: FlockOperation) -> Result<(), Er
             result => return result,
         }
     }
+}
+
+/// Tells whether all bytes are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<16>();
+    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Tells whether an error says that the file system has no room.

@@ -1,5 +1,7 @@
 //! Writes a layer's tree as a tar: the frozen format that diff IDs of built layers are digests of.
 //!
+//! The walk of a tree is here; the bytes are `header`'s and `writer`'s, which `tar_layer` uses too.
+//!
 //! | part | rule |
 //! |---|---|
 //! | order | bytewise by path, directories with a trailing slash; in each directory the opaque marker, then whiteouts, then the rest |
@@ -17,11 +19,12 @@
 //! Any change of these bytes is a new format and changes digests. Memory is bounded by the largest directory and the number of
 //! files with several names; the depth of the tree costs no open files.
 
-mod header;
+pub(crate) mod header;
+pub(crate) mod writer;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -32,7 +35,8 @@ use rustix::io::Errno;
 use crate::overlay::{OverlayXattrs, is_host_label, is_overlay_private};
 use crate::sys::{self, Name, Xattrs};
 
-use header::{BLOCK, Header};
+use header::Header;
+use writer::{PassOn, TarWriter};
 
 /// Why a tree could not be written as a tar.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +67,10 @@ pub(crate) struct Written {
 
 /// Writes the tree to `output`.
 pub(crate) fn write(tree: &OwnedFd, xattrs: OverlayXattrs, output: &mut impl Write) -> Result<Written, TreeTarError> {
-    let written = Written::default();
-    let mut writer = Writer { output, xattrs, first_names: HashMap::new(), written, buffer: vec![0; 128 << 10] };
-    writer.tree(tree)?;
-    writer.put(&[0; 2 * BLOCK])?;
-    Ok(writer.written)
+    let mut walk = Walk { tar: TarWriter::new(PassOn(output)), xattrs, first_names: HashMap::new() };
+    walk.tree(tree)?;
+    let (written, _) = walk.tar.finish().map_err(TreeTarError::Write)?;
+    Ok(written)
 }
 
 /// Returns whether all that a layer can say of a file is that nothing is there.
@@ -75,13 +78,11 @@ fn is_deletion(stat: &Stat) -> bool {
     sys::is_whiteout(stat) || sys::kind(stat) == FileType::Socket
 }
 
-struct Writer<'a, W> {
-    output: &'a mut W,
+struct Walk<'a, W> {
+    tar: TarWriter<PassOn<'a, W>>,
     xattrs: OverlayXattrs,
     /// (device, inode) → path of the first name of a file with several.
     first_names: HashMap<(u64, u64), Vec<u8>>,
-    written: Written,
-    buffer: Vec<u8>,
 }
 
 /// A directory that is being walked; its handle is reopened from below when the walk comes back.
@@ -91,7 +92,7 @@ struct Level {
     identity: (u64, u64),
 }
 
-impl<W: Write> Writer<'_, W> {
+impl<W: Write> Walk<'_, W> {
     fn tree(&mut self, tree: &OwnedFd) -> Result<(), TreeTarError> {
         let mut path = Vec::new();
         let mut current = tree.try_clone().map_err(|source| TreeTarError::Read { path: PathBuf::new(), source })?;
@@ -208,33 +209,11 @@ impl<W: Write> Writer<'_, W> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = fs::openat(parent, &name.bytes[..], flags, Mode::empty());
         let mut file = File::from(file.map_err(|error| read_error(path, error.into()))?);
-        let mut left = size;
-        while left > 0 {
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
-            match file.read(&mut self.buffer[..want]) {
-                Ok(0) => return Err(TreeTarError::Changed { path: shown(path) }),
-                Ok(count) => {
-                    self.output.write_all(&self.buffer[..count]).map_err(TreeTarError::Write)?;
-                    left -= count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(read_error(path, source)),
-            }
-        }
-        self.written.tar_size += size;
-        self.written.content_size += size;
-        let padding = (BLOCK - usize::try_from(size % BLOCK as u64).unwrap_or(0)) % BLOCK;
-        self.put(&[0; BLOCK][..padding])
+        self.tar.content(size, &mut file).map_err(|fault| fault.into_error(path))
     }
 
     fn header(&mut self, header: &Header) -> Result<(), TreeTarError> {
-        self.written.entries += 1;
-        self.put(&header.blocks())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), TreeTarError> {
-        self.written.tar_size += bytes.len() as u64;
-        self.output.write_all(bytes).map_err(TreeTarError::Write)
+        self.tar.header(header).map_err(TreeTarError::Write)
     }
 }
 

@@ -3,7 +3,7 @@
 //! | share | what |
 //! |---|---|
 //! | images | layers and blobs that an image needs, records of images and names |
-//! | build cache | layers and blobs that only cache records need, and these records |
+//! | build cache | layers and blobs that only cache records need, these records, and what is remembered of build contexts |
 //! | other | everything else: unfinished work, interrupted downloads, garbage, the directories themselves |
 //!
 //! Their sum is what `du -s --block-size=1` finds: every file once however many names it has, every directory, and nothing on
@@ -28,7 +28,7 @@ use crate::{FileError, Store, sys};
 pub struct Usage {
     /// Images, with their layers and blobs.
     pub images: Share,
-    /// Build-cache records, with the layers and blobs that only they need.
+    /// Build-cache records, with the layers and blobs that only they need, and what is remembered of build contexts.
     pub build_cache: Share,
     /// Everything else, in bytes.
     pub other: u64,
@@ -88,7 +88,8 @@ impl Store {
         let mut measure = |directory: &str| self.sizes(directory, &mut seen);
         let (layers, blobs) = (measure("layers")?, self.blob_sizes(&mut seen)?);
         let mut measure = |directory: &str| self.sizes(directory, &mut seen);
-        let (images, tags, cache) = (measure("images")?, measure("tags")?, measure("cache")?);
+        let (images, tags) = (measure("images")?, measure("tags")?);
+        let cached = measure("cache")?.sum() + measure("contexts")?.sum();
         let total = disk_size(self.root()).map_err(failed("measure", self.root()))?.unwrap_or(0);
         let contents = Contents::read(self)?;
         let holds = self.read_holds()?;
@@ -118,8 +119,8 @@ impl Store {
         let build_cache = Share {
             count: contents.cache.len() as u64,
             active: active_records(&contents, &holds),
-            size: sum(&minus(&by_cache, &by_images)) + cache.sum(),
-            reclaimable: sum(&minus(&by_cache, &without_cache)) + cache.sum(),
+            size: sum(&minus(&by_cache, &by_images)) + cached,
+            reclaimable: sum(&minus(&by_cache, &without_cache)) + cached,
         };
         Ok(Usage { images, build_cache, other: total.saturating_sub(images.size + build_cache.size) })
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use layer_store::{ApplyError, Lower, Skeleton, Store};
+use layer_store::{ApplyError, Form, Lower, Skeleton, SnapshotError, Store, TarEntry, TarKind};
 use oci::{DiffId, MediaType};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
@@ -17,10 +17,11 @@ use test_support::harness::Test;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let tests: [Test<()>; 5] = [
+    let tests: [Test<()>; 6] = [
         ("whiteouts_and_opaque_directories_work", |()| in_a_store(whiteouts_and_opaque_directories_work)),
         ("a_step_becomes_a_layer_that_gives_its_diff_id_again", |()| in_a_store(a_step_becomes_a_layer)),
         ("devices_are_skipped_and_counted", |()| in_a_store(devices_are_skipped_and_counted)),
+        ("a_layer_that_is_a_tar_keeps_what_its_tree_cannot", |()| in_a_store(a_layer_that_is_a_tar)),
         ("an_owner_that_is_not_mapped_is_named", |()| in_a_store(an_owner_that_is_not_mapped_is_named)),
         ("what_cannot_be_removed_yet_keeps_nobody_out", |()| what_cannot_be_removed_yet_keeps_nobody_out()),
     ];
@@ -142,6 +143,31 @@ fn devices_are_skipped_and_counted(store: &Store) {
     let view = store.view(&[Lower::Layer(layer)]).unwrap();
     assert_eq!(names(view.path()), ["fifo"]);
     assert_eq!(view.path().join("fifo").symlink_metadata().unwrap().mtime(), 7);
+}
+
+fn a_layer_that_is_a_tar(store: &Store) {
+    let write = |kind: TarKind<'_>, uid: u32| {
+        let mut layer = store.begin_tar().unwrap();
+        let path = Path::new("it");
+        let entry = TarEntry { path, kind, mode: 0o640, uid, gid: 0, mtime: (7, 0), xattrs: &[] };
+        layer.entry(&entry, None).unwrap();
+        layer.finish().unwrap().diff_id
+    };
+    let device = write(TarKind::Character { major: 1, minor: 3 }, 0);
+    let view = store.view(&[Lower::Layer(device.clone())]).unwrap();
+    assert_eq!(names(view.path()), [""; 0]);
+    let record = store.layer(&device).unwrap();
+    assert_eq!((record.form, record.skipped.devices), (Form::Both, 1));
+    assert!(store.layer_blob(&device).is_ok());
+
+    let foreign = write(TarKind::Fifo, 42);
+    let error = store.view(&[Lower::Layer(foreign.clone())]).unwrap_err();
+    assert!(matches!(error, SnapshotError::Tree { source: ApplyError::Owner { uid: 42, .. }, .. }), "{error:?}");
+    assert_eq!(store.layer(&foreign).unwrap().form, Form::Tar);
+
+    let plain = write(TarKind::Fifo, 0);
+    assert_eq!(names(store.view(&[Lower::Layer(plain.clone())]).unwrap().path()), ["it"]);
+    assert_eq!(store.layer(&plain).unwrap().form, Form::Tree);
 }
 
 fn an_owner_that_is_not_mapped_is_named(store: &Store) {

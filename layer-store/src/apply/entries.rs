@@ -11,7 +11,7 @@
 //! | end of file instead of the two blocks of zeros | the end, if no entry is cut |
 //! | a type that is not known | refused |
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use tar_core::parse::{Limits, ParseError, ParseEvent, ParsedEntry, Parser};
 use tar_core::{HEADER_SIZE, SparseEntry};
@@ -105,6 +105,11 @@ pub(crate) struct Entries<R> {
 
 impl<R: Read> Entries<R> {
     pub(crate) fn new(input: R) -> Self {
+        Self::with_buffer(input, BUFFER)
+    }
+
+    /// Reads `buffer` bytes at once; more where a header needs them.
+    pub(crate) fn with_buffer(input: R, buffer: usize) -> Self {
         let limits = Limits {
             max_metadata_size: MAX_METADATA,
             max_path_len: Some(MAX_PATH),
@@ -114,7 +119,7 @@ impl<R: Read> Entries<R> {
         let mut parser = Parser::new(limits);
         // times before 1970 are no error here; every other number is checked in `pax`
         parser.set_ignore_pax_errors(true);
-        Self { input, parser, buffer: vec![0; BUFFER], start: 0, end: 0, content: 0, padding: 0, count: 0 }
+        Self { input, parser, buffer: vec![0; buffer], start: 0, end: 0, content: 0, padding: 0, count: 0 }
     }
 
     /// Returns the next entry, skipping what was not read of the one before.
@@ -219,6 +224,27 @@ impl<R: Read> Entries<R> {
             }
         }
         Ok(true)
+    }
+}
+
+impl<R: Read + Seek> Entries<R> {
+    /// Returns where in the input the next byte of the current entry's content is.
+    pub(crate) fn position(&mut self) -> Result<u64, TarError> {
+        let read = self.input.stream_position().map_err(TarError::Read)?;
+        Ok(read - (self.end - self.start) as u64)
+    }
+
+    /// Passes over the content of the current entry without reading what is not buffered.
+    pub(crate) fn pass_content(&mut self) -> Result<(), TarError> {
+        let left = self.content + self.padding;
+        let buffered = usize::try_from(left).unwrap_or(usize::MAX).min(self.end - self.start);
+        self.start += buffered;
+        (self.content, self.padding) = (0, 0);
+        match i64::try_from(left - buffered as u64) {
+            Ok(0) => Ok(()),
+            Ok(rest) => self.input.seek(SeekFrom::Current(rest)).map(drop).map_err(TarError::Read),
+            Err(_) => Err(TarError::Number),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::FileError;
 use crate::file_error::failed;
 use crate::implied;
 use crate::layers::{Form, LayerRecord, Skipped};
-use crate::overlay::{OverlayXattrs, is_host_label, is_overlay_private};
+use crate::overlay::{OverlayXattrs, is_kept};
 use crate::remove_tree::remove_at;
 use crate::sys::{self, Time};
 
@@ -41,6 +41,8 @@ use parents::Parents;
 
 /// Bytes of holes in all sparse files of a layer, at most.
 const MAX_HOLES: u64 = 1 << 40;
+/// Bytes that become a hole when all of them are zero.
+const HOLE: usize = 32 << 10;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
@@ -288,13 +290,16 @@ impl TreeBuilder {
         let Kind::File { size, regions } = &entry.kind else { return Ok(()) };
         self.content_size = self.content_size.saturating_add(*size);
         let Some(regions) = regions else {
+            let mut ends_in_hole = false;
             loop {
                 let content = entries.content()?;
                 if content.is_empty() {
-                    return Ok(());
+                    break;
                 }
-                file.write_all(content).map_err(write("write", path))?;
+                ends_in_hole = write_or_skip(file, content).map_err(write("write", path))?;
             }
+            let end = if ends_in_hole { file.set_len(*size) } else { Ok(()) };
+            return Ok(end.map_err(write("write", path))?);
         };
         let stored: u64 = regions.iter().map(|region| region.length).sum();
         self.holes = self.holes.saturating_add(size - stored);
@@ -353,8 +358,7 @@ impl TreeBuilder {
         set: impl Fn(&OsStr, &[u8]) -> Result<(), Errno>,
     ) -> Result<(), ApplyError> {
         for (name, value) in &entry.xattrs {
-            let is_no_capability = name == sys::CAPABILITY && value.is_empty();
-            if is_overlay_private(name) || is_host_label(name) || is_no_capability {
+            if !is_kept(name, value) {
                 self.skipped.xattrs += 1;
                 continue;
             }
@@ -371,6 +375,20 @@ impl TreeBuilder {
 fn create(directory: &OwnedFd, name: &[u8]) -> Result<File, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR).map(File::from)
+}
+
+/// Writes what comes next in a file; long runs of zeros are left out, so that they take no disk. True when it ends in one.
+fn write_or_skip(mut file: &File, content: &[u8]) -> io::Result<bool> {
+    let mut ends_in_hole = false;
+    for piece in content.chunks(HOLE) {
+        ends_in_hole = piece.len() == HOLE && sys::is_zero(piece);
+        if ends_in_hole {
+            file.seek_relative(HOLE as i64)?;
+        } else {
+            file.write_all(piece)?;
+        }
+    }
+    Ok(ends_in_hole)
 }
 
 /// Returns the path as components joined by `/`, without `.`, `..` or empty ones; `..` stops at the root.

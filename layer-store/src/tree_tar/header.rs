@@ -16,7 +16,7 @@ use rustix::fs::{self, FileType, Stat};
 
 use crate::sys::{self, Time, Xattrs};
 
-pub(super) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 const MAX_ID: u32 = 0o7_777_777;
 const MAX_SIZE: u64 = 0o77_777_777_777;
 const NAME: usize = 100;
@@ -24,27 +24,28 @@ const PREFIX: usize = 155;
 
 /// What an entry's header says.
 #[derive(Debug, Default)]
-pub(super) struct Header {
-    pub(super) path: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) size: u64,
-    pub(super) xattrs: Xattrs,
-    kind: u8,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    modified: Time,
-    device: (u32, u32),
+pub(crate) struct Header {
+    pub(crate) path: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) size: u64,
+    pub(crate) xattrs: Xattrs,
+    /// The type flag.
+    pub(crate) kind: u8,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) modified: Time,
+    pub(crate) device: (u32, u32),
 }
 
 impl Header {
     /// The header of an empty file of owner 0 and time 0: a whiteout.
-    pub(super) fn file(path: &[u8]) -> Self {
+    pub(crate) fn file(path: &[u8]) -> Self {
         Self { path: path.to_vec(), kind: b'0', mode: 0o644, ..Self::default() }
     }
 
     /// The header of what `stat` tells, still without names and extended attributes.
-    pub(super) fn of(stat: &Stat) -> Self {
+    pub(crate) fn of(stat: &Stat) -> Self {
         let kind = sys::kind(stat);
         let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
         let is_file = kind == FileType::RegularFile;
@@ -61,13 +62,13 @@ impl Header {
     }
 
     /// Makes this the header of a further name of `first`.
-    pub(super) fn link_to(&mut self, first: Vec<u8>) {
+    pub(crate) fn link_to(&mut self, first: Vec<u8>) {
         (self.kind, self.size, self.device) = (b'1', 0, (0, 0));
         self.link = first;
     }
 
     /// Returns the blocks of the header, with those of its PAX header before.
-    pub(super) fn blocks(&self) -> Vec<u8> {
+    pub(crate) fn blocks(&self) -> Vec<u8> {
         let (prefix, name, is_whole) = split(&self.path);
         let mut blocks = Vec::new();
         let records = self.records(!is_whole);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod apply;
+mod files;
 mod hostile;
 mod images;
 mod leases;
@@ -11,4 +12,5 @@ mod prune;
 mod round_trip;
 mod snapshots;
 mod tar;
+mod tar_layers;
 mod unpack;

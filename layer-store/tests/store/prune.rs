@@ -9,6 +9,7 @@ use oci::{BlobSink, Descriptor, DiffId, MediaType};
 use crate::images::{image, name};
 use crate::place::Place;
 use crate::tar::{directory, file, hard_link, tar};
+use crate::tar_layers::{Kind, Written, write};
 
 fn key(digit: char) -> CacheKey {
     digit.to_string().repeat(64).parse().unwrap()
@@ -45,23 +46,55 @@ fn usage_is_what_du_finds() {
     place.store.tag(&name("app"), &id).unwrap();
     cached(&place, 'c', &"y".repeat(70_000));
     place.apply(&tar(&[directory("d/"), file("d/a", vec![1; 10_000]), hard_link("b", "d/a")])).unwrap();
+    let big = Written::new("big", Kind::File(vec![7; 300_000]));
+    let built = write(&place.store, &[big, Written::new("holes", Kind::File(vec![0; 900_000]))]).unwrap();
+    let record = CacheRecord { diff_id: Some(built.diff_id), recipe: serde_json::Value::Null, created: String::new() };
+    place.store.remember(&key('d'), &record).unwrap();
+    place.store.write_context(&key('e'), &[1; 20_000]).unwrap();
     let sparse = Descriptor::of(MediaType::OCI_LAYER, &[0; 9000]);
     place.store.begin(&sparse).unwrap().unwrap().write_all(&[0; 5000]).unwrap();
     let usage = place.store.usage().unwrap();
     assert_eq!(usage.total(), du(&place));
     assert_eq!(
         (usage.images.count, usage.images.active, usage.build_cache.count, usage.build_cache.active),
-        (1, 1, 1, 1)
+        (1, 1, 2, 2)
     );
     // everything is held by this command
-    assert_eq!((usage.images.reclaimable, usage.build_cache.reclaimable > 4096), (0, false));
+    assert_eq!((usage.images.reclaimable, usage.build_cache.reclaimable > 40_000), (0, false));
 
     let place = place.reopen();
     let usage = place.store.usage().unwrap();
     assert_eq!(usage.total(), du(&place));
     assert_eq!((usage.images.active, usage.build_cache.active), (0, 0));
     assert_eq!((usage.images.reclaimable, usage.build_cache.reclaimable), (usage.images.size, usage.build_cache.size));
-    assert!(usage.images.size > 50_000 && usage.build_cache.size > 70_000 && usage.other > 10_000);
+    assert!(usage.images.size > 50_000 && usage.build_cache.size > 390_000 && usage.other > 10_000);
+}
+
+#[test]
+fn what_is_remembered_of_contexts_goes_with_the_build_cache() {
+    let place = Place::new();
+    assert_eq!(place.store.read_context(&key('a')).unwrap(), None);
+    place.store.write_context(&key('a'), b"one").unwrap();
+    place.store.write_context(&key('a'), b"two").unwrap();
+    assert_eq!(place.store.read_context(&key('a')).unwrap().unwrap(), b"two");
+    let check = |what: Prune, expected: [usize; 6]| {
+        assert_eq!(kinds(&place.store.prune(&what).unwrap()), expected, "{what:?}");
+    };
+    let build_cache = Prune { build_cache: true, ..Prune::default() };
+    check(Prune { images: PruneImages::All, ..Prune::default() }, [0; 6]);
+    check(Prune { until: Some(SystemTime::UNIX_EPOCH), ..build_cache.clone() }, [0; 6]);
+    check(build_cache, [0, 0, 1, 0, 0, 0]);
+    assert_eq!(place.store.read_context(&key('a')).unwrap(), None);
+}
+
+#[test]
+fn a_layer_that_is_a_tar_is_pruned_when_nobody_needs_it() {
+    let place = Place::new();
+    let built = write(&place.store, &[Written::new("f", Kind::File(b"x".to_vec()))]).unwrap();
+    assert_eq!(kinds(&place.store.prune(&Prune::default()).unwrap()), [0; 6]);
+    let place = place.reopen();
+    assert_eq!(kinds(&place.store.prune(&Prune::default()).unwrap()), [0, 0, 0, 1, 0, 0]);
+    assert!(!place.store.has_layer(&built.diff_id).unwrap());
 }
 
 #[test]

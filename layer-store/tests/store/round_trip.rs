@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layer_store::{LayerRecord, Lower, SealError, Skeleton, TreeTarError};
-use oci::{BlobSource, Digest};
+use layer_store::{Form, LayerRecord, Lower, SealError, Skeleton, TreeTarError};
+use oci::{BlobSource, Descriptor, Digest};
 use proptest::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
@@ -16,7 +16,7 @@ use crate::tar::{directory, file, tar};
 
 /// One change that a step makes.
 #[derive(Clone, Debug)]
-enum Make {
+pub(crate) enum Make {
     File { name: Vec<u8>, size: usize, mode: u32, hole: bool },
     Directory { name: Vec<u8>, mode: u32 },
     Symlink { name: Vec<u8>, target: Vec<u8> },
@@ -35,7 +35,7 @@ fn at(root: &Path, name: &[u8]) -> PathBuf {
 }
 
 /// Makes a change; one that is not possible here, such as a link to nothing, is not made.
-fn apply(root: &Path, change: &Make) {
+pub(crate) fn apply(root: &Path, change: &Make) {
     let _ = try_apply(root, change);
 }
 
@@ -113,10 +113,36 @@ fn check(below: &[Vec<u8>], changes: &[Make]) -> LayerRecord {
     assert_eq!(list(view.path(), Detail::All).lines().collect::<Vec<_>>(), expected);
     drop(view);
 
+    check_as_tar(&place, below, &record, &blob, &expected);
+
     // without the blob the tree makes it again, and its tar is compared with the diff ID
     other.forget_blob(&blob);
     assert_eq!(other.store.layer_blob(&record.diff_id).unwrap(), blob);
     record
+}
+
+pub(crate) fn tar_bytes(place: &Place, blob: &Descriptor) -> Vec<u8> {
+    let gzip = place.store.read_blob(&blob.digest, 1 << 24).unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&gzip[..]), &mut bytes).unwrap();
+    bytes
+}
+
+/// Writes the layer again, entry by entry: the same bytes, before there is a tree, from it, and in a mount.
+fn check_as_tar(place: &Place, below: &[Vec<u8>], record: &LayerRecord, blob: &Descriptor, expected: &[&str]) {
+    let bytes = tar_bytes(place, blob);
+    let other = Place::new();
+    let written = crate::tar_layers::write(&other.store, &crate::tar_layers::entries_of(&bytes)).unwrap();
+    assert_eq!(written, crate::tar_layers::with_form(record.clone(), Form::Tar));
+    assert_eq!(other.store.layer_blob(&record.diff_id).unwrap(), *blob);
+    other.forget_blob(blob);
+    let mut lower = other.layers(below);
+    lower.push(Lower::Layer(record.diff_id.clone()));
+    let view = other.store.view(&lower).unwrap();
+    assert_eq!(list(view.path(), Detail::All).lines().collect::<Vec<_>>(), expected);
+    drop(view);
+    assert_eq!(other.store.layer(&record.diff_id).unwrap().form, Form::Tree);
+    assert_eq!(other.store.layer_blob(&record.diff_id).unwrap(), *blob);
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
@@ -135,7 +161,7 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(component, 1..4).prop_map(|components| components.join(&b'/'))
 }
 
-fn change() -> impl Strategy<Value = Make> {
+pub(crate) fn change() -> impl Strategy<Value = Make> {
     let mode = || prop_oneof![Just(0o644_u32), Just(0o755), Just(0o4755), Just(0o2711), Just(0o1777), Just(0o000)];
     let key = prop_oneof![Just("user.a"), Just("user.b"), Just("security.capability"), Just("trusted.x")];
     let value = prop_oneof![
@@ -214,8 +240,7 @@ fn tar_of(below: &[Vec<u8>], changes: &[Make]) -> Vec<u8> {
         }
         let record = snapshot.freeze().unwrap().seal().unwrap();
         let blob = place.store.layer_blob(&record.diff_id).unwrap();
-        let gzip = place.store.read_blob(&blob.digest, 1 << 20).unwrap();
-        std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&gzip[..]), &mut bytes).unwrap();
+        bytes = tar_bytes(&place, &blob);
         assert_eq!(Digest::of(&bytes), record.diff_id.0);
         assert_eq!(bytes.len() as u64, record.tar_size);
     });

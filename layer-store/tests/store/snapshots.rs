@@ -123,6 +123,19 @@ fn a_stack_of_many_layers_is_mounted() {
 }
 
 #[test]
+fn a_layer_may_be_there_several_times() {
+    in_mount_namespace(|| {
+        let place = Place::new();
+        let repeated = tar(&[directory("d/").mode(0o700), file("d/x", "1"), file(".wh.gone", "")]);
+        let between = tar(&[file("d/.wh.x", ""), file("d/y", "2"), file("gone", "3"), file("e/z", "4")]);
+        let layers = place.layers(&[tar(&[file("gone", "0")]), repeated.clone(), between, repeated]);
+        let view = place.store.view(&layers).unwrap();
+        assert_eq!(list(view.path(), Detail::Names), "d /\nd/x `1`\nd/y `2`\ne /\ne/z `4`\n");
+        drop(place.store.prepare(&layers, Skeleton::MountPoints).unwrap());
+    });
+}
+
+#[test]
 fn a_device_in_a_stack_cannot_be_opened() {
     in_mount_namespace(|| {
         let place = Place::new();
