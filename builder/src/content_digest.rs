@@ -7,18 +7,19 @@
 //! | owner and group | only when kept (`Owners::Kept`) | from a build context they become 0:0 |
 //! | extended attributes that are copied | yes | they are in the layer |
 //! | bytes | yes | |
+//! | sockets | no | they are not copied |
 //! | times, inode, link count, path in the tree | no | a checkout or a touch must not miss |
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
+use crate::context_index::Pass;
 use crate::file_tree::{FileEntry, FileTree, Owners};
-use crate::select::{Selected, Selection};
+use crate::select::Selection;
+use crate::source_file::holding_of;
 
 /// The digest of a selection of files, as 64 hexadecimal digits of BLAKE3.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -35,128 +36,77 @@ pub struct ReadError {
     pub source: io::Error,
 }
 
-/// What of an entry is copied, besides bytes and times.
-#[derive(Debug)]
-pub(crate) struct Facts {
-    pub(crate) kind: FileType,
-    pub(crate) mode: u32,
-    pub(crate) owner: (u32, u32),
-    pub(crate) device: u64,
-    pub(crate) target: Option<PathBuf>,
-    pub(crate) xattrs: Vec<(String, Vec<u8>)>,
-    /// Open for reading, if it is a regular file.
-    pub(crate) file: Option<File>,
-}
+/// What each entry of a selection holds, in its order: the digest of bytes, attributes and link target.
+pub(crate) type Holdings = Vec<Option<blake3::Hash>>;
 
-/// Adds up a [`ContentDigest`] entry by entry.
+/// Byte strings, each with its length before it, so that no two lists of them look alike.
 #[derive(Debug, Default)]
-pub(crate) struct ContentHasher(blake3::Hasher);
+pub(crate) struct Frames(Vec<u8>);
 
-impl ContentHasher {
-    /// Adds one entry; `content` is the BLAKE3 of a regular file's bytes.
-    pub(crate) fn add(&mut self, name: &Path, facts: &Facts, content: Option<blake3::Hash>) {
-        self.frame(name.as_os_str().as_bytes());
-        self.frame(&facts.mode.to_le_bytes());
-        self.frame(&facts.owner.0.to_le_bytes());
-        self.frame(&facts.owner.1.to_le_bytes());
-        self.frame(&facts.device.to_le_bytes());
-        self.frame(facts.target.as_ref().map_or(b"", |target| target.as_os_str().as_bytes()));
-        for (name, value) in &facts.xattrs {
-            self.frame(name.as_bytes());
-            self.frame(value);
-        }
-        self.frame(content.as_ref().map_or(b"", |hash| hash.as_bytes()));
-        self.frame(b"end");
+impl Frames {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(bytes);
     }
 
-    fn frame(&mut self, bytes: &[u8]) {
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
-    }
-
-    /// Returns the digest of all entries added.
-    pub(crate) fn finish(&self) -> ContentDigest {
-        ContentDigest(self.0.finalize().to_hex().to_string())
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
-/// Reads the selected files and returns their digest; [`crate::copy`] finds the same one on its way.
+/// Reads the selected files and returns their digest; writing the layer (`layer_writer.rs`) finds the same one on its way.
 ///
 /// # Errors
 ///
-/// [`ReadError`] with the path of the first file that cannot be read.
+/// [`ReadError`] with the path of the first file that cannot be read, or changes meanwhile.
 pub fn content_digest(tree: &FileTree, selection: &Selection) -> Result<ContentDigest, ReadError> {
-    let mut hasher = ContentHasher::default();
+    let holdings = find_holdings(tree, selection, Holdings::new())?;
+    Ok(digest_of(tree.owners(), selection, &holdings))
+}
+
+/// Finds what each entry holds, as far as `holdings` does not say it yet.
+pub(crate) fn find_holdings(
+    tree: &FileTree,
+    selection: &Selection,
+    mut holdings: Holdings,
+) -> Result<Holdings, ReadError> {
+    let mut pass = Pass::new(tree.index());
     let mut buffer = vec![0; 256 << 10];
-    for source in &selection.sources {
-        for (name, entry) in named_entries(source) {
-            let mut facts = facts(tree, entry)?;
-            let read = |source| ReadError { path: entry.path.clone(), source };
-            let content = facts.file.as_mut().map(|file| hash_file(file, &mut buffer)).transpose().map_err(read)?;
-            hasher.add(&name, &facts, content);
+    for (place, (_, entry)) in entries(selection).enumerate() {
+        if holdings.len() == place {
+            holdings.push(None);
+        }
+        if holdings[place].is_none() {
+            holdings[place] = holding_of(tree, entry, &mut pass, &mut buffer)?;
         }
     }
-    Ok(hasher.finish())
+    Ok(holdings)
 }
 
-/// Lists the entries of a source that the copy will write, with their names below the destination.
-///
-/// A directory itself is not written: it stands for its contents.
-pub(crate) fn named_entries(source: &Selected) -> impl Iterator<Item = (PathBuf, &FileEntry)> {
-    let itself = (source.entry.kind() != FileType::Directory).then(|| (source.name.clone(), &source.entry));
-    itself.into_iter().chain(source.children.iter().map(|(name, entry)| (name.clone(), entry)))
-}
-
-fn hash_file(file: &mut File, buffer: &mut [u8]) -> io::Result<blake3::Hash> {
+/// Returns the digest of a selection whose entries hold this.
+pub(crate) fn digest_of(owners: Owners, selection: &Selection, holdings: &[Option<blake3::Hash>]) -> ContentDigest {
     let mut hasher = blake3::Hasher::new();
-    loop {
-        match file.read(buffer)? {
-            0 => return Ok(hasher.finalize()),
-            count => hasher.update(&buffer[..count]),
-        };
-    }
-}
-
-/// Looks at everything of an entry that is copied, and opens it if it is a regular file.
-pub(crate) fn facts(tree: &FileTree, entry: &FileEntry) -> Result<Facts, ReadError> {
-    let read = |source| ReadError { path: entry.path.clone(), source };
-    let kind = entry.kind();
-    let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
-    let target = (kind == FileType::Symlink).then(|| tree.link_target(&entry.path)).transpose().map_err(read)?;
-    let file = (kind == FileType::RegularFile).then(|| tree.open_file(&entry.path)).transpose().map_err(read)?;
-    let xattrs = file.as_ref().map(copied_xattrs).transpose().map_err(read)?.unwrap_or_default();
-    Ok(Facts {
-        kind,
-        mode: entry.stat.st_mode,
-        owner: match tree.owners() {
-            Owners::Root => (0, 0),
-            Owners::Kept => (entry.stat.st_uid, entry.stat.st_gid),
-        },
-        device: if is_device { entry.stat.st_rdev } else { 0 },
-        target,
-        xattrs,
-        file,
-    })
-}
-
-/// Reads the attributes that belong to a file's content: the user's own and its capabilities.
-fn copied_xattrs(file: &File) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut names = vec![0_u8; 4096];
-    let length = match rustix::fs::flistxattr(file.as_fd(), &mut names[..]) {
-        Ok(length) => length,
-        Err(rustix::io::Errno::NOTSUP) => 0,
-        Err(error) => return Err(error.into()),
-    };
-    let mut xattrs = Vec::new();
-    for name in names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()) {
-        let is_copied = name.starts_with("user.") && !name.starts_with("user.overlay.");
-        if is_copied || name == "security.capability" {
-            let mut value = vec![0_u8; 64 << 10];
-            let length = rustix::fs::fgetxattr(file.as_fd(), name, &mut value[..])?;
-            value.truncate(length);
-            xattrs.push((name.to_owned(), value));
+    let mut frames = Frames::default();
+    for ((name, entry), holding) in entries(selection).zip(holdings) {
+        let stat = &entry.stat;
+        let owner = owners.of(entry);
+        frames.add(name.as_os_str().as_bytes());
+        frames.add(&stat.st_mode.to_le_bytes());
+        frames.add(&owner.0.to_le_bytes());
+        frames.add(&owner.1.to_le_bytes());
+        frames.add(&entry.device().to_le_bytes());
+        frames.add(holding.as_ref().map_or(b"", |holding| holding.as_bytes()));
+        if frames.0.len() > 64 << 10 {
+            hasher.update(&frames.0);
+            frames.0.clear();
         }
     }
-    xattrs.sort();
-    Ok(xattrs)
+    hasher.update(&frames.0);
+    ContentDigest(hasher.finalize().to_hex().to_string())
+}
+
+/// Lists what is copied of a selection, with the names below the destination; the order of [`Holdings`].
+pub(crate) fn entries(selection: &Selection) -> impl Iterator<Item = (&Path, &FileEntry)> {
+    let all = selection.sources.iter().flat_map(|source| source.named_entries());
+    all.filter(|(_, entry)| entry.kind() != FileType::Socket)
 }

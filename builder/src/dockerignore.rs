@@ -97,6 +97,11 @@ impl Dockerignore {
         Some(format!("{}:{}", self.name, decision.line))
     }
 
+    /// Tells whether there are no patterns.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
     /// Tells whether `path` is left out.
     pub fn is_ignored(&self, path: &[u8]) -> bool {
         self.decide(path).is_some_and(|decision| decision.is_ignored)

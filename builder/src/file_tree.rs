@@ -1,17 +1,30 @@
 //! A directory that COPY and ADD read from: the build context, or the files of a stage or image.
 //!
 //! - Nothing is opened by path: every name is resolved from the directory's handle, and links never lead out of it.
+//! - Only `find` follows links; what it or `list` returned is opened again without any, so a directory that is swapped for a
+//!   link meanwhile is an error.
 //! - What the ignore file leaves out does not exist here, also when a link points at it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use layer_store::CacheKey;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
+use rustix::io::Errno;
 
+use crate::context_index::ContextIndex;
 use crate::dockerignore::Dockerignore;
+
+/// For paths that were found before and have no links in them: one that has one now was changed meanwhile.
+const LINKLESS: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+/// Bytes of names that are asked for at once.
+const NAMES_BUFFER: usize = 32 << 10;
 
 /// Who owns what is copied out of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +35,26 @@ pub enum Owners {
     Kept,
 }
 
+impl Owners {
+    /// Returns who owns the copy of an entry.
+    pub(crate) fn of(self, entry: &FileEntry) -> (u32, u32) {
+        match self {
+            Self::Root => (0, 0),
+            Self::Kept => (entry.stat.st_uid, entry.stat.st_gid),
+        }
+    }
+}
+
 /// An opened directory with its ignore file.
 #[derive(Debug)]
 pub struct FileTree {
     root: OwnedFd,
     root_path: PathBuf,
+    device: u64,
+    inode: u64,
     ignore: Dockerignore,
     owners: Owners,
+    index: OnceLock<ContextIndex>,
 }
 
 /// One file, directory or link of a tree.
@@ -45,6 +71,17 @@ impl FileEntry {
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
+
+    /// Returns which device it stands for; 0 for other files.
+    pub(crate) fn device(&self) -> u64 {
+        let is_device = matches!(self.kind(), FileType::CharacterDevice | FileType::BlockDevice);
+        if is_device { self.stat.st_rdev } else { 0 }
+    }
+
+    /// Returns its bytes, as far as it has any.
+    pub fn size(&self) -> u64 {
+        u64::try_from(self.stat.st_size).unwrap_or(0)
+    }
 }
 
 impl FileTree {
@@ -57,7 +94,9 @@ impl FileTree {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty())?;
         let root_path = real_path(fd.as_fd())?;
-        Ok(Self { root: fd, root_path, ignore, owners })
+        let stat = rustix::fs::fstat(&fd)?;
+        let (device, inode) = (stat.st_dev, stat.st_ino);
+        Ok(Self { root: fd, root_path, device, inode, ignore, owners, index: OnceLock::new() })
     }
 
     /// Returns the ignore file.
@@ -76,7 +115,7 @@ impl FileTree {
     ///
     /// Any other error of looking at it.
     pub fn find(&self, path: &Path) -> io::Result<Option<FileEntry>> {
-        let fd = match self.open_at(path, OFlags::PATH) {
+        let fd = match self.open_at(path, OFlags::PATH, ResolveFlags::IN_ROOT) {
             Ok(fd) => fd,
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
@@ -98,54 +137,68 @@ impl FileTree {
     ///
     /// Any error of reading the directory.
     pub fn list(&self, directory: &Path) -> io::Result<Vec<FileEntry>> {
-        let fd = self.open_at(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&fd)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name.to_vec()));
+        let fd = self.open_at(directory, OFlags::RDONLY | OFlags::DIRECTORY, LINKLESS)?;
+        let mut prefix = directory.as_os_str().as_bytes().to_vec();
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
+        let mut buffer = [MaybeUninit::uninit(); NAMES_BUFFER];
+        let mut names = RawDir::new(&fd, &mut buffer);
+        let mut entries = Vec::new();
+        while let Some(name) = names.next() {
+            let name = name?;
+            let bytes = name.file_name().to_bytes();
+            if bytes == b"." || bytes == b".." {
+                continue;
+            }
+            let stat = rustix::fs::statat(&fd, name.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            let path = PathBuf::from(OsString::from_vec([&prefix, bytes].concat()));
+            let entry = FileEntry { path, stat };
+            if self.is_seen(&entry) {
+                entries.push(entry);
             }
         }
-        names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-        names.iter().filter_map(|name| self.listed(&fd, directory, name).transpose()).collect()
-    }
-
-    fn listed(&self, fd: &OwnedFd, directory: &Path, name: &OsStr) -> io::Result<Option<FileEntry>> {
-        let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let entry = FileEntry { path: directory.join(name), stat };
-        Ok(Some(entry).filter(|entry| self.is_seen(entry)))
+        entries.sort_unstable_by(|a, b| name_of(a, &prefix).cmp(name_of(b, &prefix)));
+        Ok(entries)
     }
 
     /// Tells whether an entry itself is left out, though something below it may not be.
     pub fn is_ignored(&self, entry: &FileEntry) -> bool {
-        !entry.path.as_os_str().is_empty() && self.ignore.is_ignored(entry.path.as_os_str().as_bytes())
+        !self.ignore.is_empty()
+            && !entry.path.as_os_str().is_empty()
+            && self.ignore.is_ignored(entry.path.as_os_str().as_bytes())
     }
 
     /// Opens a regular file of the tree for reading.
     ///
     /// # Errors
     ///
-    /// Any error of opening it.
-    pub fn open_file(&self, path: &Path) -> io::Result<std::fs::File> {
-        self.open_at(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK).map(Into::into)
+    /// Any error of opening it; a link anywhere on the way is one.
+    pub fn open_file(&self, path: &Path) -> io::Result<File> {
+        self.open_at(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, LINKLESS).map(Into::into)
     }
 
-    /// Reads where a link of the tree points to.
+    /// Reads where a link of the tree points to, and what the link itself is.
     ///
     /// # Errors
     ///
     /// Any error of reading it.
-    pub fn link_target(&self, path: &Path) -> io::Result<PathBuf> {
-        let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+    pub fn link_target(&self, path: &Path) -> io::Result<(PathBuf, Stat)> {
+        let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, LINKLESS)?;
         let target = rustix::fs::readlinkat(&fd, "", Vec::new())?;
-        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+        Ok((PathBuf::from(OsString::from_vec(target.into_bytes())), rustix::fs::fstat(&fd)?))
     }
 
-    fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    fn open_at(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+        let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                // a rename elsewhere on the system may have raced with the lookup
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                result => return Ok(result?),
+            }
+        }
     }
 
     fn path_of(&self, fd: &OwnedFd) -> io::Result<PathBuf> {
@@ -153,6 +206,29 @@ impl FileTree {
         let inside = path.strip_prefix(&self.root_path);
         inside.map(Path::to_owned).map_err(|_| io::Error::other("it is not inside the directory any more"))
     }
+
+    /// Gives the tree what is known of its files, unless it has that already.
+    pub(crate) fn set_index(&self, read: impl FnOnce() -> ContextIndex) {
+        self.index.get_or_init(read);
+    }
+
+    /// Returns what is known of the tree's files.
+    pub(crate) fn index(&self) -> Option<&ContextIndex> {
+        self.index.get()
+    }
+
+    /// Returns the name under which the index is kept: the same as long as it is the same directory at the same place.
+    pub(crate) fn name(&self) -> CacheKey {
+        let mut frames = self.root_path.as_os_str().as_bytes().to_vec();
+        frames.extend_from_slice(&self.device.to_le_bytes());
+        frames.extend_from_slice(&self.inode.to_le_bytes());
+        blake3::hash(&frames).to_hex().as_str().parse().expect("BLAKE3 gives 64 hexadecimal digits")
+    }
+}
+
+/// The name of an entry of the directory whose path, with its slash, is `prefix`.
+fn name_of<'a>(entry: &'a FileEntry, prefix: &[u8]) -> &'a [u8] {
+    &entry.path.as_os_str().as_bytes()[prefix.len()..]
 }
 
 fn real_path(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<PathBuf> {

@@ -14,8 +14,10 @@
 //! | `resolve.rs`, `images.rs` | global arguments, reachable stages, every base pinned |
 //! | `plan/`, `graph.rs` | instructions become ops and config changes |
 //! | `solve.rs`, `cache_key.rs`, `ops/` | every node once, cache first |
-//! | `file_tree.rs`, `dockerignore.rs`, `select.rs`, `content_digest.rs`, `copy.rs`, `rootfs.rs` | COPY and ADD |
-//! | `sandbox.rs` | RUN's way to the runtime |
+//! | `file_tree.rs`, `dockerignore.rs`, `select.rs`, `source_file.rs`, `content_digest.rs` | what COPY and ADD take |
+//! | `copy.rs`, `unpack.rs`, `draft.rs`, `layer_writer.rs` | where it goes, and the layer |
+//! | `context_index.rs` | what is known of the build context, so that it is not read again |
+//! | `sandbox.rs`, `rootfs.rs` | RUN's way to the runtime |
 //! | `export.rs`, `transfer.rs` | the image in the store, and between store and registry |
 //!
 //! Invariants: a library prints nothing and reads no environment; a step's result depends on nothing that is not in its key.
@@ -26,12 +28,15 @@ mod build;
 mod cache_key;
 mod check;
 mod content_digest;
+mod context_index;
 mod copy;
 mod dockerignore;
+mod draft;
 mod export;
 mod file_tree;
 mod graph;
 mod images;
+mod layer_writer;
 mod ops;
 mod plan;
 mod progress;
@@ -40,6 +45,7 @@ mod rootfs;
 mod sandbox;
 mod select;
 mod solve;
+mod source_file;
 mod spanned;
 mod transfer;
 mod unpack;

@@ -1,8 +1,10 @@
-//! The files of a snapshot that an op writes to.
+//! Makes a directory in a mounted root filesystem, for a process that is to start there.
 //!
 //! - A path is walked one component at a time from the root's handle; links, absolute or not, stay inside the root, also
 //!   dangling ones, whose missing parts are made.
 //! - `..` goes back along the handles that were walked, so it cannot pass the root.
+//!
+//! Not here: what file ops write (`draft.rs`), which mounts nothing.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -11,10 +13,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use layer_store::LayerFilesError;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-const MAX_LINKS: usize = 40;
+pub(crate) const MAX_LINKS: usize = 40;
 
 /// Uid and gid.
 pub(crate) type Owner = (u32, u32);
@@ -23,22 +26,6 @@ pub(crate) type Owner = (u32, u32);
 #[derive(Debug)]
 pub(crate) struct Rootfs {
     root: OwnedFd,
-}
-
-/// Where a name stands or would stand: `name` inside `parent`, after all links.
-#[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) parent: OwnedFd,
-    pub(crate) name: OsString,
-    /// What stands there.
-    pub(crate) kind: Option<FileType>,
-}
-
-/// A directory, and whether this call made it.
-#[derive(Debug)]
-pub(crate) struct MadeDirectory {
-    pub(crate) fd: OwnedFd,
-    pub(crate) is_new: bool,
 }
 
 /// Why a path inside a root filesystem cannot be written.
@@ -52,12 +39,14 @@ pub enum WriteError {
     IsADirectory { path: PathBuf },
     #[error("`{}` goes through too many links in the image", .path.display())]
     TooManyLinks { path: PathBuf },
+    #[error("cannot look at `{}` in the image", .path.display())]
+    Look { path: PathBuf, source: LayerFilesError },
     #[error("cannot write `{}` in the image", .path.display())]
     Write { path: PathBuf, source: io::Error },
 }
 
 impl WriteError {
-    pub(crate) fn at(path: &Path) -> impl FnOnce(Errno) -> Self {
+    fn at(path: &Path) -> impl FnOnce(Errno) -> Self {
         let path = path.to_owned();
         move |errno| Self::Write { path, source: errno.into() }
     }
@@ -70,30 +59,13 @@ impl Rootfs {
         Ok(Self { root })
     }
 
-    /// Opens the directory `path`, making what is missing of it with mode 0755 and this owner.
-    pub(crate) fn make_directory(&self, path: &Path, owner: Owner) -> Result<MadeDirectory, WriteError> {
+    /// Makes the directory `path` with what is missing of it, with mode 0755 and this owner.
+    pub(crate) fn make_directory(&self, path: &Path, owner: Owner) -> Result<(), WriteError> {
         let mut walk = Walk::new(self, path, owner)?;
-        while let Some(name) = walk.next_name() {
+        while let Some(name) = walk.queue.pop_front() {
             walk.enter(&name)?;
         }
-        let is_new = walk.is_new;
-        Ok(MadeDirectory { fd: walk.into_top(), is_new })
-    }
-
-    /// Finds where `path` stands, following links, making missing parents with mode 0755 and this owner.
-    pub(crate) fn place(&self, path: &Path, owner: Owner) -> Result<Place, WriteError> {
-        let mut walk = Walk::new(self, path, owner)?;
-        while let Some(name) = walk.next_name() {
-            if !walk.queue.is_empty() || name == ".." {
-                walk.enter(&name)?;
-                continue;
-            }
-            match kind_at(walk.top(), &name).map_err(WriteError::at(path))? {
-                Some(FileType::Symlink) => walk.follow(&name)?,
-                kind => return Ok(Place { parent: walk.into_top(), name, kind }),
-            }
-        }
-        Ok(Place { parent: walk.into_top(), name: ".".into(), kind: Some(FileType::Directory) })
+        Ok(())
     }
 }
 
@@ -104,26 +76,17 @@ struct Walk<'a> {
     queue: VecDeque<OsString>,
     handles: Vec<OwnedFd>,
     links: usize,
-    is_new: bool,
 }
 
 impl<'a> Walk<'a> {
     fn new(rootfs: &Rootfs, path: &'a Path, owner: Owner) -> Result<Self, WriteError> {
         let root = rootfs.root.try_clone().map_err(|source| WriteError::Write { path: path.to_owned(), source })?;
         let queue = names(path).collect();
-        Ok(Self { path, owner, queue, handles: vec![root], links: 0, is_new: false })
-    }
-
-    fn next_name(&mut self) -> Option<OsString> {
-        self.queue.pop_front()
+        Ok(Self { path, owner, queue, handles: vec![root], links: 0 })
     }
 
     fn top(&self) -> &OwnedFd {
         self.handles.last().expect("the root's handle is never popped")
-    }
-
-    fn into_top(mut self) -> OwnedFd {
-        self.handles.pop().expect("the root's handle is never popped")
     }
 
     fn enter(&mut self, name: &OsStr) -> Result<(), WriteError> {
@@ -166,7 +129,6 @@ impl<'a> Walk<'a> {
         rustix::fs::mkdirat(self.top(), name, Mode::from_raw_mode(0o755)).map_err(at())?;
         rustix::fs::chmodat(self.top(), name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(at())?;
         chown_at(self.top(), name, self.owner).map_err(at())?;
-        self.is_new = true;
         Ok(())
     }
 }
@@ -180,7 +142,7 @@ fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
 }
 
 /// Returns what stands under `name`, not following links.
-pub(crate) fn kind_at(parent: &OwnedFd, name: &OsStr) -> Result<Option<FileType>, Errno> {
+fn kind_at(parent: &OwnedFd, name: &OsStr) -> Result<Option<FileType>, Errno> {
     match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
         Err(Errno::NOENT) => Ok(None),
@@ -189,7 +151,7 @@ pub(crate) fn kind_at(parent: &OwnedFd, name: &OsStr) -> Result<Option<FileType>
 }
 
 /// Changes the owner of `name` itself, not of what it links to.
-pub(crate) fn chown_at(parent: &OwnedFd, name: &OsStr, owner: Owner) -> Result<(), Errno> {
+fn chown_at(parent: &OwnedFd, name: &OsStr, owner: Owner) -> Result<(), Errno> {
     let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
@@ -226,11 +188,11 @@ mod tests {
             ("lib/../d", "usr/d"),
             ("new-link/e", "new/x/e"),
         ] {
-            assert!(rootfs.make_directory(Path::new(path), (0, 0)).unwrap().is_new);
+            rootfs.make_directory(Path::new(path), (0, 0)).unwrap();
             assert!(directory.path().join("root").join(made).is_dir(), "{path} is not {made}");
         }
         assert!(!directory.path().join("escape").exists());
-        assert!(!rootfs.make_directory(Path::new("/usr/lib"), (0, 0)).unwrap().is_new);
+        rootfs.make_directory(Path::new("/usr/lib"), (0, 0)).unwrap();
     }
 
     #[test]
@@ -240,15 +202,5 @@ mod tests {
         assert!(matches!(make("file/x"), Err(WriteError::NotADirectory { .. })));
         assert!(matches!(make("to-file"), Err(WriteError::NotADirectory { .. })));
         assert!(matches!(make("loop/x"), Err(WriteError::TooManyLinks { .. })));
-    }
-
-    #[test]
-    fn a_place_is_found_after_its_links() {
-        let (_directory, rootfs) = rootfs();
-        let place = |path: &str| rootfs.place(Path::new(path), (0, 0)).unwrap();
-        assert_eq!((place("to-file").name, place("to-file").kind), ("file".into(), Some(FileType::RegularFile)));
-        assert_eq!((place("lib").name, place("lib").kind), ("lib".into(), Some(FileType::Directory)));
-        assert_eq!((place("new-link").name, place("new-link").kind), ("x".into(), None));
-        assert_eq!((place("/").name, place("/").kind), (".".into(), Some(FileType::Directory)));
     }
 }

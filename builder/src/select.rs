@@ -40,8 +40,26 @@ pub struct Selected {
     pub name: PathBuf,
     /// The source itself.
     pub entry: FileEntry,
-    /// What is in a directory, parents first, each with its path relative to the directory.
-    pub children: Vec<(PathBuf, FileEntry)>,
+    /// What is in a directory, parents first.
+    pub children: Vec<FileEntry>,
+}
+
+impl Selected {
+    /// Lists the entries that a copy writes, with their names below the destination.
+    ///
+    /// A directory itself is not written: it stands for its contents.
+    pub fn named_entries(&self) -> impl Iterator<Item = (&Path, &FileEntry)> {
+        let itself = (self.entry.kind() != FileType::Directory).then_some((self.name.as_path(), &self.entry));
+        let length = self.entry.path.as_os_str().len();
+        // the root's path is empty, and nothing separates it from what is in it
+        let start = if length == 0 { 0 } else { length + 1 };
+        itself.into_iter().chain(self.children.iter().map(move |entry| (relative_name(entry, start), entry)))
+    }
+}
+
+/// The path of an entry without the first bytes of it.
+fn relative_name(entry: &FileEntry, start: usize) -> &Path {
+    Path::new(OsStr::from_bytes(&entry.path.as_os_str().as_bytes()[start..]))
 }
 
 /// Why the sources of an instruction cannot be taken.
@@ -71,7 +89,7 @@ pub fn select(tree: &FileTree, patterns: &[String]) -> Result<Selection, SelectE
         for (name, entry) in find_sources(tree, pattern)? {
             let mut children = Vec::new();
             if entry.kind() == FileType::Directory {
-                walk(tree, &entry.path, Path::new(""), &mut children)?;
+                walk(tree, &entry.path, &mut children)?;
                 if children.is_empty() && tree.is_ignored(&entry) {
                     return Err(absent(tree, pattern, &entry.path));
                 }
@@ -160,22 +178,16 @@ fn list(tree: &FileTree, path: &Path) -> Result<Vec<FileEntry>, SelectError> {
 }
 
 /// Adds what is below `directory`; an ignored directory is added only when something below it is kept.
-fn walk(
-    tree: &FileTree,
-    directory: &Path,
-    relative: &Path,
-    children: &mut Vec<(PathBuf, FileEntry)>,
-) -> Result<(), SelectError> {
+fn walk(tree: &FileTree, directory: &Path, children: &mut Vec<FileEntry>) -> Result<(), SelectError> {
     for entry in list(tree, directory)? {
-        let name = relative.join(file_name(&entry.path));
         if entry.kind() != FileType::Directory {
-            children.push((name, entry));
+            children.push(entry);
             continue;
         }
         let before = children.len();
         let (path, is_ignored) = (entry.path.clone(), tree.is_ignored(&entry));
-        children.push((name.clone(), entry));
-        walk(tree, &path, &name, children)?;
+        children.push(entry);
+        walk(tree, &path, children)?;
         if is_ignored && children.len() == before + 1 {
             children.pop();
         }
@@ -224,8 +236,9 @@ mod tests {
         let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
         let selection = select(&tree, &patterns)?;
         let list = selection.sources.iter().map(|source| {
-            let children: Vec<_> = source.children.iter().map(|(path, _)| path.display().to_string()).collect();
-            format!("{}:{}", source.name.display(), children.join(","))
+            let is_child = |(_, entry): &(&Path, &FileEntry)| entry.path != source.entry.path;
+            let children = source.named_entries().filter(is_child).map(|(path, _)| path.display().to_string());
+            format!("{}:{}", source.name.display(), children.collect::<Vec<_>>().join(","))
         });
         Ok(list.collect())
     }

@@ -9,6 +9,8 @@
 //!                 ╰──────────────▶ the layer that is there
 //! ```
 //!
+//! - A file op's layer is finished with it, digest and all; a RUN's is frozen, and sealed while later steps run.
+//! - What of the build context was digested for a key is copied as it was then, without looking again.
 //! - A step starts as soon as the files below it are there; their digests are waited for only where a key needs them.
 //! - The first failure stops the other steps; what was finished before is remembered all the same.
 
@@ -18,7 +20,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, try_join_all};
-use layer_store::{CacheRecord, FrozenLayer, Lower};
+use layer_store::{CacheRecord, Lower};
 use oci::{ChainId, DiffId, Platform};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +30,7 @@ use crate::content_digest::ContentDigest;
 use crate::file_tree::FileTree;
 use crate::graph::{CopyFrom, FileAction, Graph, Node, NodeId, Op};
 use crate::images::BaseImage;
-use crate::ops::{self, StepError};
+use crate::ops::{self, Change, Digested, StepError};
 use crate::progress::Event;
 
 /// Why a graph could not be solved: the node that failed, and how.
@@ -114,6 +116,8 @@ impl Solver {
         for layers in sealing {
             let _remembered_or_reported = layers.await;
         }
+        let solver = Arc::clone(self);
+        tokio::task::spawn_blocking(move || ops::keep_index(&solver)).await.expect("keeping an index does not panic");
         result.map_err(|error| self.failure.get().cloned().unwrap_or(error))
     }
 
@@ -164,31 +168,38 @@ impl Solver {
         }
         let definition = definition_key(&self.graph.node(id).op, &self.platform);
         let was_built = self.cache == Cache::Used && self.backend.store.recall(&definition.key).is_some();
-        if was_built && let Some(output) = self.look_up(id, &inputs).await? {
-            self.backend.progress.event(Event::Cached { node: id });
-            return Ok(output);
+        let looked_up = if was_built { self.look_up(id, &inputs).await? } else { LookedUp::Missing(None) };
+        match looked_up {
+            LookedUp::Cached(output) => {
+                self.backend.progress.event(Event::Cached { node: id });
+                Ok(output)
+            }
+            LookedUp::Missing(selected) => self.execute(id, inputs, definition, selected).await,
         }
-        self.execute(id, inputs, definition).await
     }
 
     /// Looks for a layer that an earlier build made of the same inputs.
-    async fn look_up(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<Option<Output>> {
+    async fn look_up(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<LookedUp> {
         let below = inputs[0].chain().await?;
-        let exact = match self.exact_files(id, inputs).await? {
-            Files::NotFound => return Ok(None),
-            Files::Key(files) => self.key(id, below.as_ref(), files.as_ref()),
+        let (exact, selected) = match self.exact_files(id, inputs).await? {
+            Files::NotFound => return Ok(LookedUp::Missing(None)),
+            Files::Key(files) => (self.key(id, below.as_ref(), files.as_ref()), None),
+            Files::Context(files) => {
+                let digest = FilesKey::Content(files.digest.clone());
+                (self.key(id, below.as_ref(), Some(&digest)), Some(files))
+            }
         };
         if let Some(record) = self.backend.store.recall(&exact.key) {
-            return self.cached(id, &inputs[0], record).await.map(Some);
+            return self.cached(id, &inputs[0], record).await.map(LookedUp::Cached);
         }
-        let [_, source] = inputs else { return Ok(None) };
+        let [_, source] = inputs else { return Ok(LookedUp::Missing(selected)) };
         let stage = source.lowers.clone();
         let content = self.blocking(id, move |solver| ops::stage_digest(solver, id, &stage)).await?;
-        let Some(content) = content else { return Ok(None) };
+        let Some(content) = content else { return Ok(LookedUp::Missing(None)) };
         let key = self.key(id, below.as_ref(), Some(&FilesKey::Content(content)));
-        let Some(record) = self.backend.store.recall(&key.key) else { return Ok(None) };
+        let Some(record) = self.backend.store.recall(&key.key) else { return Ok(LookedUp::Missing(None)) };
         self.remember(&exact, &record);
-        self.cached(id, &inputs[0], record).await.map(Some)
+        self.cached(id, &inputs[0], record).await.map(LookedUp::Cached)
     }
 
     /// Returns how the files that a step copies enter its exact key.
@@ -199,7 +210,7 @@ impl Solver {
             CopyFrom::Input => Ok(Files::Key(Some(FilesKey::Chain(inputs[1].chain().await?)))),
             CopyFrom::Context => {
                 let digest = self.blocking(id, move |solver| ops::context_digest(solver, id)).await?;
-                Ok(digest.map_or(Files::NotFound, |digest| Files::Key(Some(FilesKey::Content(digest)))))
+                Ok(digest.map_or(Files::NotFound, Files::Context))
             }
         }
     }
@@ -213,14 +224,24 @@ impl Solver {
     }
 
     /// Does the work; digests and cache records follow while later steps run.
-    async fn execute(self: &Arc<Self>, id: NodeId, inputs: Vec<Output>, definition: RecipedKey) -> Failable<Output> {
+    async fn execute(
+        self: &Arc<Self>,
+        id: NodeId,
+        inputs: Vec<Output>,
+        definition: RecipedKey,
+        selected: Option<Digested>,
+    ) -> Failable<Output> {
         let lowers: Vec<Vec<Lower>> = inputs.iter().map(|input| input.lowers.clone()).collect();
-        let made = self.blocking(id, move |solver| ops::execute(solver, id, &lowers)).await?;
-        let frozen = made.layer.map(Arc::new);
+        let made = self.blocking(id, move |solver| ops::execute(solver, id, &lowers, selected)).await?;
+        let layer = match made.change {
+            Change::None => None,
+            Change::Frozen(layer) => Some(Lower::Frozen(Arc::new(layer))),
+            Change::Layer(diff_id) => Some(Lower::Layer(diff_id)),
+        };
         let mut lowers = inputs[0].lowers.clone();
-        lowers.extend(frozen.iter().map(|layer| Lower::Frozen(Arc::clone(layer))));
+        lowers.extend(layer.clone());
         let solver = Arc::clone(self);
-        let task = tokio::spawn(async move { solver.seal(id, inputs, frozen, (definition, made.content)).await });
+        let task = tokio::spawn(async move { solver.seal(id, inputs, layer, (definition, made.content)).await });
         let layers = async move { task.await.expect("sealing neither panics nor is aborted") }.boxed().shared();
         self.sealing.lock().unwrap_or_else(PoisonError::into_inner).push(layers.clone());
         Ok(Output { lowers, layers })
@@ -230,12 +251,13 @@ impl Solver {
         self: Arc<Self>,
         id: NodeId,
         inputs: Vec<Output>,
-        frozen: Option<Arc<FrozenLayer>>,
+        layer: Option<Lower>,
         (definition, content): (RecipedKey, Option<ContentDigest>),
     ) -> Failable<Arc<Vec<MadeLayer>>> {
         let created = now();
-        let diff_id = match frozen {
-            Some(frozen) => {
+        let diff_id = match layer {
+            Some(Lower::Layer(diff_id)) => Some(diff_id),
+            Some(Lower::Frozen(frozen)) => {
                 let seal = move |_: &Self| {
                     frozen.seal().map(|record| record.diff_id).map_err(|source| StepError::Seal { source })
                 };
@@ -295,6 +317,16 @@ enum Files {
     NotFound,
     /// This; `None` for steps that copy no files.
     Key(Option<FilesKey>),
+    /// These of the build context.
+    Context(Digested),
+}
+
+/// What came of looking for a layer.
+enum LookedUp {
+    /// It is there.
+    Cached(Output),
+    /// It is to be made; of these files of the build context, where they were looked at.
+    Missing(Option<Digested>),
 }
 
 fn now() -> String {

@@ -1,4 +1,4 @@
-//! ADD of local archives: which files are tar archives, by content, and their way into the snapshot.
+//! ADD of local archives: which files are tar archives, by content, and the files that stand for them.
 //!
 //! - gzip, bzip2, xz and zstd are decompressed here, never by a program of the image or the host.
 //! - An archive becomes a directory of the store's first, with the store's reader and limits, and is then copied like any other.
@@ -8,54 +8,45 @@
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek};
 
-use layer_store::Store;
+use layer_store::{Store, Unpacked};
 use rustix::fs::FileType;
 
 use crate::content_digest::ReadError;
-use crate::copy::{CopyError, CopyOptions, copy};
+use crate::copy::CopyError;
 use crate::dockerignore::Dockerignore;
 use crate::file_tree::{FileEntry, FileTree, Owners};
-use crate::rootfs::Rootfs;
-use crate::select::{Selection, select};
+use crate::select::{Selected, Selection, select};
 
 const BLOCK: usize = 512;
 
-/// Tells whether any selected file is an archive.
-pub(crate) fn has_archives(tree: &FileTree, selection: &Selection) -> Result<bool, ReadError> {
-    for source in &selection.sources {
-        if open_archive(tree, &source.entry)?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// The files of an archive.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    pub(crate) tree: FileTree,
+    pub(crate) selection: Selection,
+    _unpacked: Unpacked,
 }
 
-/// Unpacks the archives among the selected files into the destination and takes them out of the selection.
-///
-/// What is in an archive keeps its owner, unless the options say another.
+/// Unpacks the archives among the selected files; `None` stands for a source that is none.
 pub(crate) fn unpack_archives(
     store: &Store,
     tree: &FileTree,
-    selection: &mut Selection,
-    rootfs: &Rootfs,
-    options: &CopyOptions,
-) -> Result<(), CopyError> {
-    let options = CopyOptions { mode: None, ..options.clone() };
-    let mut rest = Vec::new();
-    for source in std::mem::take(&mut selection.sources) {
-        let Some(archive) = open_archive(tree, &source.entry)? else {
-            rest.push(source);
-            continue;
-        };
-        let path = &source.entry.path;
-        let unpacked = store.unpack(archive).map_err(|source| CopyError::Unpack { path: path.clone(), source })?;
-        let read = |source| CopyError::Read(ReadError { path: path.clone(), source });
-        let files = FileTree::open(&unpacked.path(), Dockerignore::default(), Owners::Kept).map_err(read)?;
-        let all = select(&files, &["/".to_owned()]).map_err(|source| read(std::io::Error::other(source)))?;
-        copy(&files, &all, rootfs, &options)?;
-    }
-    selection.sources = rest;
-    Ok(())
+    selection: &Selection,
+) -> Result<Vec<Option<Archive>>, CopyError> {
+    let unpack = |source: &Selected| {
+        let archive = open_archive(tree, &source.entry)?;
+        archive.map(|archive| unpack(store, archive, &source.entry)).transpose()
+    };
+    selection.sources.iter().map(unpack).collect()
+}
+
+fn unpack(store: &Store, archive: Box<dyn Read + Send>, entry: &FileEntry) -> Result<Archive, CopyError> {
+    let path = || entry.path.clone();
+    let unpacked = store.unpack(archive).map_err(|source| CopyError::Unpack { path: path(), source })?;
+    let read = |source| CopyError::Read(ReadError { path: path(), source });
+    let tree = FileTree::open(&unpacked.path(), Dockerignore::default(), Owners::Kept).map_err(read)?;
+    let selection = select(&tree, &["/".to_owned()]).map_err(|source| read(io::Error::other(source)))?;
+    Ok(Archive { tree, selection, _unpacked: unpacked })
 }
 
 /// Opens a file as an archive; `None` when it is none.

@@ -14,9 +14,10 @@ use builder::{
     Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Event, Exec, FileTree, ImageError,
     ImageSource, Owners, Progress, Pull, RunNetwork, Sandbox, SandboxError, StepError, build,
 };
-use layer_store::Store;
+use layer_store::{Form, Store};
 use oci::{Platform, Reference};
 use runtime::ExitStatus;
+use rustix::fs::inotify;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 use tokio_util::sync::CancellationToken;
@@ -237,6 +238,55 @@ fn files_of_the_context_count_by_content() {
         let (second, ran) = site.built(dockerfile);
         assert_eq!((second == first, ran.len()), (false, 1));
         assert_eq!(site.files(), ["b=2", "f=2"]);
+    });
+}
+
+#[test]
+fn a_build_that_changes_nothing_opens_no_file_of_its_context() {
+    check(|site| {
+        let dockerfile = "FROM scratch\nCOPY . /\nCOPY d/f /g\n";
+        std::fs::create_dir(site.context("d")).unwrap();
+        site.write("d/f", "1");
+        site.write("h", "2");
+        std::os::unix::fs::symlink("f", site.context("d/l")).unwrap();
+        let (first, _) = site.built(dockerfile);
+        let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).unwrap();
+        for directory in ["", "d"] {
+            inotify::add_watch(&watch, site.context(directory), inotify::WatchFlags::OPEN).unwrap();
+        }
+        let opened = || {
+            let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut events = inotify::Reader::new(&watch, &mut buffer);
+            std::iter::from_fn(|| events.next().ok().map(|event| event.events()))
+                .filter(|flags| !flags.contains(inotify::ReadFlags::ISDIR))
+                .count()
+        };
+        // files that were just written are read again, until they are old enough to be believed
+        let is_still = |_: &usize| site.built(dockerfile).0 == first && opened() == 0;
+        assert!((0..200).find(is_still).is_some(), "files are read again and again");
+        site.write("d/f", "2");
+        let (second, _) = site.built(dockerfile);
+        assert_ne!(second, first);
+        assert_eq!(site.files(), ["d/f=2", "d/l=2", "g=2", "h=2"]);
+    });
+}
+
+#[test]
+fn copies_on_nothing_or_on_copies_make_no_tree() {
+    check(|site| {
+        site.write("f", "f");
+        site.build(
+            "FROM scratch\nWORKDIR /a/b\nCOPY f .\nCOPY <<EOF /etc/passwd\nme:x:7:8::/:\nEOF\nADD --chown=me f /g\n",
+        )
+        .unwrap();
+        let id = site.store.find("test/image").unwrap();
+        let image = site.store.image(&id).unwrap();
+        for diff_id in &image.config.value().rootfs.diff_ids {
+            assert_eq!(site.store.layer(diff_id).unwrap().form, Form::Tar);
+            assert!(!site.store.root().join("layers").join(diff_id.0.hex()).join("tree").exists());
+        }
+        assert_eq!(image.config.value().rootfs.diff_ids.len(), 4);
+        assert_eq!(site.files(), ["a/b/f=f", "etc/passwd=me:x:7:8::/:\n", "g=f"]);
     });
 }
 

@@ -41,4 +41,4 @@ pub use enter::{EnterError, Missing, Obstacle, Privilege, enter};
 pub use running::{ExitStatus, Killer, Running, SignalError, WaitError};
 pub use runtime::{CommandProblem, RunError, Runtime};
 pub use step::Step;
-pub use users::{User, UserError, lookup_owner};
+pub use users::{LARGEST_ACCOUNT_FILE, ReadAccounts, User, UserError, find_owner};

@@ -18,7 +18,11 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 const LARGEST_ID: u64 = 0x7fff_ffff;
-const LARGEST_FILE: u64 = 1024 * 1024;
+/// No `/etc/passwd` or `/etc/group` that counts has more bytes.
+pub const LARGEST_ACCOUNT_FILE: u64 = 1024 * 1024;
+
+/// Reads one of the two files, named by its path in the image; one that is not there is empty.
+pub type ReadAccounts<'a> = &'a dyn Fn(&Path) -> Result<Vec<u8>, UserError>;
 
 /// Who a process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +64,19 @@ impl User {
     /// [`UserError::NoUser`] and [`UserError::NoGroup`] for a name that is not there, [`UserError::OutOfRange`] for a number that
     /// is no id, otherwise the file that cannot be used.
     pub fn resolve(rootfs: &Path, spec: &str) -> Result<Self, UserError> {
+        Self::find(spec, &|path| read_file(rootfs, path))
+    }
+
+    /// Finds the user that `spec` means in an image whose files `read` reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`User::resolve`].
+    pub fn find(spec: &str, read: ReadAccounts<'_>) -> Result<Self, UserError> {
         let (user, group) = split(spec);
-        let passwd = Table::passwd(rootfs)?;
+        let passwd = Table::passwd(read)?;
         let (uid, line) = find_user(&passwd, user.unwrap_or("0"))?;
-        let groups = Table::group(rootfs)?;
+        let groups = Table::group(read)?;
         let (gid, additional_gids) = match group {
             Some(group) => (find_group(&groups, group)?, Vec::new()),
             None => {
@@ -78,19 +91,20 @@ impl User {
 
 /// Finds the owner that `spec` means for files, as `COPY --chown` writes it: `user` or `user:group`, each a name or a number.
 ///
-/// Without a group it is that of the user's line for a name, and the same number for a number.
+/// Without a group it is that of the user's line for a name, and the same number for a number. The image's files are read only
+/// for names.
 ///
 /// # Errors
 ///
 /// As [`User::resolve`].
-pub fn lookup_owner(rootfs: &Path, spec: &str) -> Result<(u32, u32), UserError> {
+pub fn find_owner(spec: &str, read: ReadAccounts<'_>) -> Result<(u32, u32), UserError> {
     let (user, group) = split(spec);
     let (uid, own_gid) = match user {
         None => (0, 0),
         Some(user) => match number(user)? {
             Some(uid) => (uid, uid),
             None => {
-                let (uid, line) = find_user(&Table::passwd(rootfs)?, user)?;
+                let (uid, line) = find_user(&Table::passwd(read)?, user)?;
                 (uid, line.map_or(0, |line| line.gid))
             }
         },
@@ -98,7 +112,7 @@ pub fn lookup_owner(rootfs: &Path, spec: &str) -> Result<(u32, u32), UserError> 
     let Some(group) = group else { return Ok((uid, own_gid)) };
     match number(group)? {
         Some(gid) => Ok((uid, gid)),
-        None => Ok((uid, find_group(&Table::group(rootfs)?, group)?)),
+        None => Ok((uid, find_group(&Table::group(read)?, group)?)),
     }
 }
 
@@ -173,45 +187,47 @@ fn id(text: &str) -> Option<u32> {
 struct Table(String);
 
 impl Table {
-    fn passwd(rootfs: &Path) -> Result<Self, UserError> {
-        Self::read(rootfs, "etc/passwd")
+    fn passwd(read: ReadAccounts<'_>) -> Result<Self, UserError> {
+        Self::read(read, "/etc/passwd")
     }
 
-    fn group(rootfs: &Path) -> Result<Self, UserError> {
-        Self::read(rootfs, "etc/group")
+    fn group(read: ReadAccounts<'_>) -> Result<Self, UserError> {
+        Self::read(read, "/etc/group")
+    }
+
+    fn read(read: ReadAccounts<'_>, path: &str) -> Result<Self, UserError> {
+        Ok(Self(String::from_utf8_lossy(&read(Path::new(path))?).into_owned()))
     }
 
     /// Lines of colon-separated fields. Comments have too few to be seen.
     fn lines(&self) -> impl Iterator<Item = Vec<&str>> {
         self.0.lines().map(|line| line.trim().split(':').collect())
     }
+}
 
-    fn read(rootfs: &Path, name: &'static str) -> Result<Self, UserError> {
-        let path = || Path::new("/").join(name);
-        let failed = |source: io::Error| UserError::Read { path: path(), source };
-        let Some(file) = open(rootfs, name).map_err(|errno| failed(errno.into()))? else {
-            return Ok(Self(String::new()));
-        };
-        let stat = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(UserError::NotAFile { path: path() });
-        }
-        let mut bytes = Vec::new();
-        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(UserError::TooLarge { path: path() });
-        }
-        Ok(Self(String::from_utf8_lossy(&bytes).into_owned()))
+/// Reads one of the two files of the image at `rootfs`.
+fn read_file(rootfs: &Path, path: &Path) -> Result<Vec<u8>, UserError> {
+    let failed = |source: io::Error| UserError::Read { path: path.to_owned(), source };
+    let Some(file) = open(rootfs, path).map_err(|errno| failed(errno.into()))? else { return Ok(Vec::new()) };
+    let stat = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(UserError::NotAFile { path: path.to_owned() });
     }
+    let mut bytes = Vec::new();
+    file.take(LARGEST_ACCOUNT_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LARGEST_ACCOUNT_FILE {
+        return Err(UserError::TooLarge { path: path.to_owned() });
+    }
+    Ok(bytes)
 }
 
 /// Opens a file of the image; `None` if there is none. Never waits for a fifo's other end, never becomes a terminal's.
-fn open(rootfs: &Path, name: &str) -> Result<Option<File>, Errno> {
+fn open(rootfs: &Path, path: &Path) -> Result<Option<File>, Errno> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, rootfs, directory, Mode::empty())?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(&root, name, flags, Mode::empty(), resolve) {
+    match rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve) {
         Ok(file) => Ok(Some(file.into())),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(error) => Err(error),
@@ -303,7 +319,10 @@ mod tests {
 
     #[test]
     fn an_owner_without_a_group_gets_the_line_of_a_name_and_the_number_of_a_number() {
-        let root = image(PASSWD, GROUP);
+        let owner = |spec| {
+            let read = |path: &Path| Ok(if path.ends_with("passwd") { PASSWD } else { GROUP }.as_bytes().to_vec());
+            find_owner(spec, &read)
+        };
         for (spec, expected) in [
             ("ana", (1000, 100)),
             ("1000", (1000, 1000)),
@@ -311,10 +330,10 @@ mod tests {
             ("5:6", (5, 6)),
             (":wheel", (0, 10)),
         ] {
-            assert_eq!(lookup_owner(root.path(), spec).unwrap(), expected, "`{spec}`");
+            assert_eq!(owner(spec).unwrap(), expected, "`{spec}`");
         }
-        assert!(matches!(lookup_owner(root.path(), "eve"), Err(UserError::NoUser { .. })));
-        assert!(matches!(lookup_owner(root.path(), "0:eve"), Err(UserError::NoGroup { .. })));
+        assert!(matches!(owner("eve"), Err(UserError::NoUser { .. })));
+        assert!(matches!(owner("0:eve"), Err(UserError::NoGroup { .. })));
     }
 
     #[test]
@@ -342,7 +361,7 @@ mod tests {
         fs::create_dir(&passwd).unwrap();
         assert!(matches!(User::resolve(root.path(), "a"), Err(UserError::NotAFile { .. })));
         fs::remove_dir(&passwd).unwrap();
-        File::create(&passwd).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+        File::create(&passwd).unwrap().set_len(LARGEST_ACCOUNT_FILE + 1).unwrap();
         assert!(matches!(User::resolve(root.path(), "a"), Err(UserError::TooLarge { .. })));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use layer_store::{FindError, Form, Image, Store};
+use layer_store::{FindError, Image, Store};
 use oci::{ContainerConfig, Descriptor, DiffId};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -215,7 +215,7 @@ fn fill(value: &mut Value, defaults: &Value) {
 /// Finds the directories of layers that are kept as trees; `None` when one is not.
 fn directories(store: &Store, layers: &[DiffId]) -> Option<LayerDirectories> {
     let tree = |diff_id: &DiffId| {
-        let is_tree = store.layer(diff_id).is_ok_and(|layer| layer.form == Form::Tree);
+        let is_tree = store.layer(diff_id).is_ok_and(|layer| layer.form.has_tree());
         let path = store.root().join("layers").join(diff_id.0.hex()).join("tree");
         is_tree.then(|| path.display().to_string())
     };

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-use builder::{BuildError, PlanError, PlanProblem, ResolveProblem, SandboxError, SelectError, StepError};
-use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TreeTarError};
+use builder::{BuildError, CopyError, PlanError, PlanProblem, ResolveProblem, SandboxError, SelectError, StepError};
+use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TarLayerError, TreeTarError};
 use registry_client::{At, LoginError, RequestError};
 use runtime::{CommandProblem, EnterError, ExitStatus, Obstacle, RunError};
 use rustix::io::Errno;
@@ -54,7 +54,8 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
             StepError::Owner { .. } | StepError::Sandbox { source: SandboxError::User { .. }, .. } => {
                 Some("users are those of the image's /etc/passwd: add one in a step before, or use a number".to_owned())
             }
-            StepError::Seal { source: SealError::Tree(TreeTarError::ReservedName { .. }) } => {
+            StepError::Copy { source: CopyError::Layer(TarLayerError::ReservedName { .. }), .. }
+            | StepError::Seal { source: SealError::Tree(TreeTarError::ReservedName { .. }) } => {
                 Some("leave the file out with a line in .dockerignore, or give it another name".to_owned())
             }
             _ => None,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use layer_store::{Lower, Skeleton};
 use runtime::ExitStatus;
 
-use super::{Executed, StepError};
+use super::{Change, Executed, StepError};
 use crate::graph::{Exec, NodeId};
 use crate::progress::Event;
 use crate::solve::Solver;
@@ -30,7 +30,7 @@ pub(super) fn exec(solver: &Solver, id: NodeId, exec: &Exec, below: &[Lower]) ->
     match status.map_err(|source| StepError::Sandbox { command: command.clone(), source })? {
         ExitStatus::Code(0) => {
             let layer = snapshot.freeze().map_err(|source| StepError::Snapshot { source })?;
-            Ok(Executed { layer: Some(layer), content: None })
+            Ok(Executed { change: Change::Frozen(layer), content: None })
         }
         status => Err(StepError::Exit { command, status, output: tail.bytes.into() }),
     }

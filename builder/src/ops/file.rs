@@ -1,79 +1,171 @@
-//! COPY, ADD and WORKDIR: changes to files without a process.
+//! COPY, ADD and WORKDIR: changes to files without a process, written as a finished layer.
+//!
+//! ```text
+//! files below (looked up) ──╮
+//! tree ─select─▶ selection ─┴─copy─▶ draft ─write─▶ layer, and the digest of what was selected
+//! ```
+//!
+//! Nothing is mounted, but for the stage that a COPY takes files from.
 
+use std::error::Error;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use layer_store::{Lower, Skeleton, View};
-use runtime::{User, lookup_owner};
+use layer_store::{LayerFiles, LayerRecord, Lower, View};
+use runtime::{LARGEST_ACCOUNT_FILE, User, UserError, find_owner};
 
-use super::{Executed, StepError};
-use crate::content_digest::{ContentDigest, content_digest};
-use crate::copy::{CopyOptions, copy, write_inline};
+use super::{Change, Executed, StepError};
+use crate::content_digest::{ContentDigest, Holdings, digest_of, entries, find_holdings};
+use crate::context_index::{ContextIndex, Pass, is_settled, now};
+use crate::copy::{CopyError, CopyOptions, copy, copy_inline};
 use crate::dockerignore::Dockerignore;
+use crate::draft::{Draft, Standing, There};
 use crate::file_tree::{FileTree, Owners};
 use crate::graph::{Archives, Copy, CopyFrom, FileAction, NodeId, Op};
-use crate::rootfs::Rootfs;
+use crate::layer_writer::LayerWriter;
+use crate::progress::Event;
+use crate::rootfs::WriteError;
 use crate::select::{Selection, select};
 use crate::solve::Solver;
-use crate::unpack::{has_archives, unpack_archives};
+use crate::unpack::unpack_archives;
 
-pub(super) fn file(solver: &Solver, action: &FileAction, inputs: &[Vec<Lower>]) -> Result<Executed, StepError> {
-    let snapshot =
-        solver.backend.store.prepare(&inputs[0], Skeleton::None).map_err(|source| StepError::Snapshot { source })?;
-    let rootfs = Rootfs::open(snapshot.path()).map_err(|source| StepError::MakeDirectory { source })?;
-    let content = match action {
-        FileAction::Copy(action) => copy_files(solver, action, inputs, &rootfs, snapshot.path())?,
-        FileAction::MakeDirectory { path, user } => {
-            if !make_directory(&rootfs, snapshot.path(), path, user)? {
-                return Ok(Executed { layer: None, content: None });
-            }
-            None
-        }
+/// What a copy selects, already looked at for its cache key.
+pub(crate) struct Digested {
+    selection: Selection,
+    holdings: Holdings,
+    /// Of all of it.
+    pub(crate) digest: ContentDigest,
+}
+
+pub(super) fn file(
+    solver: &Solver,
+    action: &FileAction,
+    inputs: &[Vec<Lower>],
+    selected: Option<Digested>,
+) -> Result<Executed, StepError> {
+    let files = solver.backend.store.files(&inputs[0]).map_err(|source| StepError::Files { source })?;
+    let executed = match action {
+        FileAction::Copy(action) => copy_files(solver, action, &files, inputs.get(1).map(Vec::as_slice), selected),
+        FileAction::MakeDirectory { path, user } => make_directory(solver, &files, path, user),
     };
-    drop(rootfs);
-    if solver.stop.is_cancelled() {
-        return Err(StepError::Cancelled);
+    if solver.stop.is_cancelled() { Err(StepError::Cancelled) } else { executed }
+}
+
+fn make_directory(solver: &Solver, files: &LayerFiles, path: &str, user: &str) -> Result<Executed, StepError> {
+    let owner = User::find(user, &|path| account_file(files, path));
+    let owner = owner.map_err(|source| StepError::Owner { owner: user.to_owned(), source })?;
+    let mut draft = Draft::new(files);
+    let failed = |source| StepError::MakeDirectory { source };
+    let made = draft.make_directory(Path::new(path), (owner.uid, owner.gid));
+    let (_, standing) = made.map_err(|source| failed(source.into()))?;
+    if standing == Standing::Below {
+        return Ok(Executed { change: Change::None, content: None });
     }
-    let layer = snapshot.freeze().map_err(|source| StepError::Snapshot { source })?;
-    Ok(Executed { layer: Some(layer), content })
+    let (layer, _) = write(solver, draft, Pass::new(None), Holdings::new()).map_err(failed)?;
+    Ok(Executed { change: Change::Layer(layer.diff_id), content: None })
 }
 
-fn make_directory(rootfs: &Rootfs, root: &Path, path: &str, user: &str) -> Result<bool, StepError> {
-    let owner = User::resolve(root, user).map_err(|source| StepError::Owner { owner: user.to_owned(), source })?;
-    let made = rootfs.make_directory(Path::new(path), (owner.uid, owner.gid));
-    Ok(made.map_err(|source| StepError::MakeDirectory { source })?.is_new)
-}
-
-/// Copies what `action` names; returns the digest of the files it selected, `None` when it selects none.
+/// Copies what `action` names.
 fn copy_files(
     solver: &Solver,
     action: &Copy,
-    inputs: &[Vec<Lower>],
-    rootfs: &Rootfs,
-    root: &Path,
-) -> Result<Option<ContentDigest>, StepError> {
-    let owner = action
-        .owner
-        .as_deref()
-        .map(|owner| lookup_owner(root, owner).map_err(|source| StepError::Owner { owner: owner.to_owned(), source }));
-    let options = CopyOptions { destination: action.destination.clone(), owner: owner.transpose()?, mode: action.mode };
-    let failed = |source| StepError::Copy { destination: action.destination.clone(), source };
+    files: &LayerFiles,
+    stage: Option<&[Lower]>,
+    selected: Option<Digested>,
+) -> Result<Executed, StepError> {
+    let owner = action.owner.as_deref().map(|owner| {
+        let found = find_owner(owner, &|path| account_file(files, path));
+        found.map_err(|source| StepError::Owner { owner: owner.to_owned(), source })
+    });
     let is_single = action.sources.len() + action.inline.len() == 1;
-    for file in &action.inline {
-        write_inline(file, rootfs, &options, is_single).map_err(failed)?;
-    }
+    let (destination, mode) = (action.destination.clone(), action.mode);
+    let options = CopyOptions { destination, owner: owner.transpose()?, mode, needs_directory: !is_single };
+    let copying = Copying { solver, action, files, options };
     if action.sources.is_empty() {
-        return Ok(None);
+        let draft = copying.inline()?;
+        let written = write(solver, draft, Pass::new(None), Holdings::new());
+        let (layer, _) = written.map_err(|source| copying.failed(source))?;
+        return Ok(Executed { change: Change::Layer(layer.diff_id), content: None });
     }
-    with_sources(solver, action, inputs.get(1).map(Vec::as_slice), |tree, mut selection| {
-        selection.needs_directory |= !is_single;
-        if action.archives == Archives::Unpacked && has_archives(tree, &selection)? {
-            let digest = content_digest(tree, &selection)?;
-            unpack_archives(&solver.backend.store, tree, &mut selection, rootfs, &options).map_err(failed)?;
-            copy(tree, &selection, rootfs, &options).map_err(failed)?;
-            return Ok(Some(digest));
+    match selected {
+        Some(selected) => copying.run(context(solver)?, &selected.selection, selected.holdings),
+        None => with_sources(solver, action, stage, |tree, selection| copying.run(tree, &selection, Holdings::new())),
+    }
+}
+
+/// A COPY or ADD at work.
+struct Copying<'a> {
+    solver: &'a Solver,
+    action: &'a Copy,
+    files: &'a LayerFiles,
+    options: CopyOptions,
+}
+
+impl<'a> Copying<'a> {
+    /// Drafts the here-documents.
+    fn inline(&self) -> Result<Draft<'a>, StepError> {
+        let mut draft = Draft::new(self.files);
+        for file in &self.action.inline {
+            copy_inline(&mut draft, file, &self.options).map_err(|source| self.failed(source))?;
         }
-        copy(tree, &selection, rootfs, &options).map(Some).map_err(failed)
-    })
+        Ok(draft)
+    }
+
+    /// Writes the layer with what is selected; the digest of that comes of the same reading.
+    fn run(&self, tree: &FileTree, selection: &Selection, holdings: Holdings) -> Result<Executed, StepError> {
+        let failed = |source| self.failed(source);
+        let archives = match self.action.archives {
+            Archives::Unpacked => unpack_archives(&self.solver.backend.store, tree, selection).map_err(failed)?,
+            Archives::Kept => Vec::new(),
+        };
+        let mut draft = self.inline()?;
+        let needs_directory = self.options.needs_directory || selection.needs_directory;
+        let options = CopyOptions { needs_directory, ..self.options.clone() };
+        copy(&mut draft, tree, selection, &archives, &options).map_err(failed)?;
+        let (layer, holdings) = write(self.solver, draft, Pass::new(tree.index()), holdings).map_err(failed)?;
+        // what was unpacked, or had another file put in its place, was not read as a file
+        let holdings = find_holdings(tree, selection, holdings)?;
+        let content = Some(digest_of(tree.owners(), selection, &holdings));
+        Ok(Executed { change: Change::Layer(layer.diff_id), content })
+    }
+
+    fn failed(&self, source: CopyError) -> StepError {
+        StepError::Copy { destination: self.action.destination.clone(), source }
+    }
+}
+
+fn write(
+    solver: &Solver,
+    draft: Draft<'_>,
+    pass: Pass<'_>,
+    holdings: Holdings,
+) -> Result<(LayerRecord, Holdings), CopyError> {
+    let layer = solver.backend.store.begin_tar()?;
+    LayerWriter::new(layer, pass, holdings, &solver.stop).write(draft)
+}
+
+/// Reads one of the files that know the users of an image, found inside it, links and all; one that is not there is empty.
+fn account_file(files: &LayerFiles, path: &Path) -> Result<Vec<u8>, UserError> {
+    type Cause = Box<dyn Error + Send + Sync>;
+    let read = |source: Cause| UserError::Read { path: path.to_owned(), source: io::Error::other(source) };
+    let mut draft = Draft::new(files);
+    let place = match draft.place(path, (0, 0)) {
+        Ok(place) => place,
+        Err(WriteError::NotADirectory { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(read(Box::new(error))),
+    };
+    match place.there {
+        There::Nothing => Ok(Vec::new()),
+        There::File(size) if size > LARGEST_ACCOUNT_FILE => Err(UserError::TooLarge { path: path.to_owned() }),
+        There::File(_) => {
+            let found = draft.path(place.parent).join(OsStr::from_bytes(&place.name));
+            let bytes = files.read(&found, LARGEST_ACCOUNT_FILE).map_err(|error| read(Box::new(error)))?;
+            Ok(bytes.unwrap_or_default())
+        }
+        There::Directory(_) | There::Link(_) | There::Other => Err(UserError::NotAFile { path: path.to_owned() }),
+    }
 }
 
 /// Opens what a copy takes files from, selects them, and hands both to `work`.
@@ -85,7 +177,7 @@ fn with_sources<T>(
 ) -> Result<T, StepError> {
     match action.from {
         CopyFrom::Context => {
-            let tree = solver.context.as_ref().ok_or(StepError::NoContext)?;
+            let tree = context(solver)?;
             let selection = select(tree, &action.sources).map_err(|source| StepError::SelectContext { source })?;
             work(tree, selection)
         }
@@ -96,6 +188,29 @@ fn with_sources<T>(
             let selection = select(&tree, &action.sources).map_err(|source| StepError::SelectStage { source })?;
             work(&tree, selection)
         }
+    }
+}
+
+/// Returns the build context, with what is known of it.
+fn context(solver: &Solver) -> Result<&FileTree, StepError> {
+    let tree = solver.context.as_deref().ok_or(StepError::NoContext)?;
+    tree.set_index(|| read_index(solver, tree));
+    Ok(tree)
+}
+
+/// Reads what is known of the build context; it can be lost without harm.
+fn read_index(solver: &Solver, tree: &FileTree) -> ContextIndex {
+    let bytes = solver.backend.store.read_context(&tree.name()).ok().flatten();
+    ContextIndex::read(bytes.unwrap_or_default())
+}
+
+/// Keeps what was learnt of the build context for the next build.
+pub(crate) fn keep_index(solver: &Solver) {
+    let Some(tree) = &solver.context else { return };
+    let Some(bytes) = tree.index().and_then(ContextIndex::updated) else { return };
+    if let Err(error) = solver.backend.store.write_context(&tree.name(), &bytes) {
+        let text = format!("the files of the build context will be read again by the next build: {error}");
+        solver.backend.progress.event(Event::Note { text: &text });
     }
 }
 
@@ -111,19 +226,28 @@ fn copy_action(solver: &Solver, id: NodeId) -> Option<&Copy> {
 }
 
 /// Digests what a copy selects from the build context; `None` when a source is not there.
-pub(crate) fn context_digest(solver: &Solver, id: NodeId) -> Result<Option<ContentDigest>, StepError> {
+pub(crate) fn context_digest(solver: &Solver, id: NodeId) -> Result<Option<Digested>, StepError> {
     digest(solver, id, None)
 }
 
 /// Digests what a copy selects from a stage; `None` when a source is not there.
 pub(crate) fn stage_digest(solver: &Solver, id: NodeId, stage: &[Lower]) -> Result<Option<ContentDigest>, StepError> {
-    digest(solver, id, Some(stage))
+    Ok(digest(solver, id, Some(stage))?.map(|digested| digested.digest))
 }
 
-fn digest(solver: &Solver, id: NodeId, stage: Option<&[Lower]>) -> Result<Option<ContentDigest>, StepError> {
+fn digest(solver: &Solver, id: NodeId, stage: Option<&[Lower]>) -> Result<Option<Digested>, StepError> {
     let Some(action) = copy_action(solver, id) else { return Ok(None) };
-    match with_sources(solver, action, stage, |tree, selection| Ok(content_digest(tree, &selection)?)) {
-        Ok(digest) => Ok(Some(digest)),
+    let digested = with_sources(solver, action, stage, |tree, selection| {
+        let began = now();
+        let mut holdings = find_holdings(tree, &selection, Holdings::new())?;
+        let digest = digest_of(tree.owners(), &selection, &holdings);
+        // a file that was written a moment ago may have been written again since, with the same times
+        let holdings_of = entries(&selection).zip(&mut holdings);
+        holdings_of.filter(|((_, entry), _)| !is_settled(&entry.stat, began)).for_each(|(_, holding)| *holding = None);
+        Ok(Digested { selection, holdings, digest })
+    });
+    match digested {
+        Ok(digested) => Ok(Some(digested)),
         Err(StepError::SelectContext { .. } | StepError::SelectStage { .. }) => Ok(None),
         Err(error) => Err(error),
     }

@@ -3,19 +3,19 @@
 mod exec;
 mod file;
 
-use layer_store::{FrozenLayer, Lower, SealError, SnapshotError};
+use layer_store::{FrozenLayer, LayerFilesError, Lower, SealError, SnapshotError};
+use oci::DiffId;
 use runtime::{ExitStatus, UserError};
 
 use crate::content_digest::{ContentDigest, ReadError};
 use crate::copy::CopyError;
 use crate::graph::{NodeId, Op};
 use crate::images::ImageError;
-use crate::rootfs::WriteError;
 use crate::sandbox::SandboxError;
 use crate::select::SelectError;
 use crate::solve::Solver;
 
-pub(crate) use file::{context_digest, stage_digest};
+pub(crate) use file::{Digested, context_digest, keep_index, stage_digest};
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,9 @@ pub enum StepError {
     #[error("cannot tell who `{owner}` is")]
     Owner { owner: String, source: UserError },
     #[error("cannot make the directory")]
-    MakeDirectory { source: WriteError },
+    MakeDirectory { source: CopyError },
+    #[error("cannot look at the files below")]
+    Files { source: LayerFilesError },
     #[error("this build has no context to copy from")]
     NoContext,
     #[error("cannot get the base image {name}")]
@@ -61,17 +63,31 @@ fn describe(status: ExitStatus) -> String {
 
 /// What a step left behind.
 pub(crate) struct Executed {
-    /// `None` when nothing had to be changed.
-    pub(crate) layer: Option<FrozenLayer>,
+    pub(crate) change: Change,
     /// The digest of the files that were copied.
     pub(crate) content: Option<ContentDigest>,
 }
 
-/// Does what node `id` says on the layers of its inputs.
-pub(crate) fn execute(solver: &Solver, id: NodeId, inputs: &[Vec<Lower>]) -> Result<Executed, StepError> {
+/// How a step changed the files below.
+pub(crate) enum Change {
+    /// Nothing had to be changed: no layer.
+    None,
+    /// A layer whose digest is still to be found.
+    Frozen(FrozenLayer),
+    /// A finished layer of the store.
+    Layer(DiffId),
+}
+
+/// Does what node `id` says on the layers of its inputs; `selected` is what a copy takes, where that is known.
+pub(crate) fn execute(
+    solver: &Solver,
+    id: NodeId,
+    inputs: &[Vec<Lower>],
+    selected: Option<Digested>,
+) -> Result<Executed, StepError> {
     match &solver.graph.node(id).op {
         Op::Exec(exec) => exec::exec(solver, id, exec, &inputs[0]),
-        Op::File(action) => file::file(solver, action, inputs),
+        Op::File(action) => file::file(solver, action, inputs, selected),
         Op::Source(_) => unreachable!("sources are fetched, not executed"),
     }
 }
