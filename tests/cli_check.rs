@@ -85,6 +85,21 @@ fn programs_get_json() {
 }
 
 #[test]
+fn a_check_is_of_any_platform() {
+    let env = env();
+    let registry = Registry::start(Auth::None);
+    images::push_base(&registry, "demo/base:1", &[]);
+    env.file("Dockerfile", format!("FROM {}/demo/base:1\nARG TARGETARCH\nWORKDIR $PATH/$NO\n", registry.address()));
+    let checked = env.wharf(&["build", "--check", "--platform=linux/s390x", "."]).exits_with(1);
+    assert_eq!(checked.stderr, "");
+    let rules: Vec<_> =
+        checked.stdout.lines().filter_map(|line| line.strip_prefix("warning[")?.split(']').next()).collect();
+    assert_eq!(rules, ["InvalidBaseImagePlatform", "UndefinedVar"]);
+    let outline = env.wharf(&["build", "--call=outline", "--platform=linux/s390x", "."]).success().stdout;
+    assert_eq!(outline, "TARGET:      (default)\n");
+}
+
+#[test]
 fn people_get_tables() {
     let env = env();
     env.file("Dockerfile", "FROM scratch AS one\nRUN --mount=type=secret,id=key,required true\nFROM one\nARG A=1\n");

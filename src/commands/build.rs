@@ -56,7 +56,7 @@ pub(crate) struct BuildArgs {
     /// Ask registries for newer base images
     #[arg(long)]
     pull: bool,
-    /// Platform of the image (only this machine's, yet)
+    /// Platform of the image (only this machine's is built, yet)
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
     /// How to show progress
@@ -177,14 +177,16 @@ fn pull(args: &BuildArgs) -> Pull {
     if args.pull { Pull::Always } else { Pull::Missing }
 }
 
-/// Returns the platform to build for.
+/// Returns the platform to build for, or to tell about.
 fn platform(args: &BuildArgs) -> Result<Platform, Ending> {
     let host = Platform::host();
     match &args.platform {
-        Some(platform) if platform.normalised() != host.normalised() => {
+        Some(platform) if platform.normalised() == host.normalised() => Ok(host),
+        Some(platform) if args.builds() => {
             Err(Ending::usage(format!("cannot build for {platform} yet, only for this machine's {host}")))
         }
-        _ => Ok(host),
+        Some(platform) => Ok(platform.clone()),
+        None => Ok(host),
     }
 }
 

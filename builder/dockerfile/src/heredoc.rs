@@ -59,8 +59,8 @@ pub(crate) struct Opener<'a> {
 }
 
 /// Returns whether `word` opens a heredoc when nothing stands before it.
-pub(crate) fn is_opener(word: Fragment<'_>) -> bool {
-    opener(word).is_some()
+pub(crate) fn is_opener(word: &str) -> bool {
+    delimiter(word).is_some()
 }
 
 /// Finds the words of `line` that open heredocs.
@@ -95,7 +95,19 @@ fn words(text: &str) -> Option<Vec<Range<usize>>> {
 }
 
 fn opener(fragment: Fragment<'_>) -> Option<Opener<'_>> {
-    let rest = fragment.text().trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
+    let Delimiter { name, expands, strips_tabs } = delimiter(fragment.text())?;
+    Some(Opener { fragment, name, expands, strips_tabs })
+}
+
+/// What ends a heredoc, and what its body is.
+struct Delimiter {
+    name: String,
+    expands: bool,
+    strips_tabs: bool,
+}
+
+fn delimiter(word: &str) -> Option<Delimiter> {
+    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
     let (strips_tabs, rest) = match rest.strip_prefix('-') {
         Some(rest) => (true, rest.trim_start()),
         None => (false, rest.trim_start()),
@@ -114,7 +126,7 @@ fn opener(fragment: Fragment<'_>) -> Option<Opener<'_>> {
         })
         .collect();
     let expands = !parser.has_quotes;
-    (!name.is_empty()).then_some(Opener { fragment, name, expands, strips_tabs })
+    (!name.is_empty()).then_some(Delimiter { name, expands, strips_tabs })
 }
 
 /// Reads the bodies of `openers` from the lines after theirs.

@@ -48,15 +48,27 @@ fn ten_thousand_nested_expansions_are_an_error_where_they_stand() {
     }
 }
 
+/// Makes a file of `size` bytes at most, which says the same again and again.
+fn filled(unit: &str, size: usize) -> String {
+    format!("FROM scratch\n{}", unit.repeat((size - 20) / unit.len()))
+}
+
+#[test]
+fn the_largest_files_of_garbage_are_read_in_a_moment() {
+    for unit in ["x\n", "RUN a \\\n", "COPY <<A /x\n"] {
+        check(&filled(unit, 4 << 20));
+    }
+}
+
 #[test]
 fn files_of_garbage_are_read_in_a_moment() {
-    let fill = |unit: &str, size: usize| format!("FROM scratch\n{}", unit.repeat((size - 20) / unit.len()));
-    for unit in ["x\n", "RUN a \\\n", "COPY <<A /x\n"] {
-        check(&fill(unit, 4 << 20));
-    }
     for unit in ["\\\n", "\n", "# c\n", "RUN <<A\nA\n", "ENV A=1\n", "ONBUILD RUN x\n", "RUN --a\n"] {
-        check(&fill(unit, 1 << 19));
+        check(&filled(unit, 1 << 19));
     }
+}
+
+#[test]
+fn lines_of_garbage_are_read_in_a_moment() {
     for unit in
         ["RUN <<A ", "${A:-", "\"", "'", "--a ", "<<A ", "[", "[\"a\",", "$A", "a=b ", "\\", "\u{e4}", "${A//a/b}"]
     {

@@ -6,7 +6,7 @@ use crate::heredoc;
 use crate::json::{self, Json};
 use crate::lines::Fragment;
 use crate::parse::Context;
-use crate::{Diagnostic, Heredoc, Literal, Word};
+use crate::{Diagnostic, Heredoc, Literal, Span, Word};
 
 /// What ADD and COPY share: sources and a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,8 +173,12 @@ fn arguments<'a>(statement: &Statement<'a>, context: &mut Context) -> Option<Vec
     let line = statement.arguments;
     match json::read(line.text()) {
         Json::Strings(strings) => {
-            let words = strings.into_iter().map(|(text, range)| context.word(&text, line.slice(range).span()));
-            return Some(words.map(Argument::Word).collect());
+            let words: Vec<_> = strings.into_iter().map(|(text, range)| (text, line.slice(range).span())).collect();
+            if let Some((_, span)) = words.iter().find(|(text, _)| heredoc::is_opener(text)) {
+                context.report(without_body(*span).note("a JSON array has no heredocs"));
+                return None;
+            }
+            return Some(words.iter().map(|(text, span)| Argument::Word(context.word(text, *span))).collect());
         }
         Json::OtherArray => {
             context.report(other_array(line));
@@ -193,9 +197,8 @@ fn arguments<'a>(statement: &Statement<'a>, context: &mut Context) -> Option<Vec
                 context.report(error.label("want `<<NAME`, one word"));
                 return None;
             }
-            // Docker takes it for an empty file, or for a destination that cannot be.
-            None if heredoc::is_opener(word) => {
-                let error = Diagnostic::error(word.span(), "a heredoc without its body");
+            None if heredoc::is_opener(word.text()) => {
+                let error = without_body(word.span());
                 context.report(error.note("a quote or an escaped blank before it keeps it from being one"));
                 return None;
             }
@@ -203,4 +206,10 @@ fn arguments<'a>(statement: &Statement<'a>, context: &mut Context) -> Option<Vec
         }
     }
     Some(arguments)
+}
+
+/// Refuses a word that is a heredoc in a place that has none: docker takes it for an empty file, or for a destination that cannot
+/// be.
+fn without_body(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "a heredoc without its body")
 }
