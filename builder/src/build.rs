@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use dockerfile::{Diagnostic, GlobalScope, Instruction, Stages, nearest, parse};
+use dockerfile::{Diagnostic, GlobalScope, Instruction, Stages, has_errors, nearest, parse};
 use layer_store::{ImageId, Store};
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
-use crate::check::{Checking, Names, has_errors, known_bases};
+use crate::check::{Checking, Names, known_bases};
 use crate::dockerignore::Dockerignore;
 use crate::export::{Epoch, ExportError, export};
 use crate::file_tree::FileTree;
@@ -157,7 +157,7 @@ async fn image(
         resolved = resolving => resolved?,
         () = stop.cancelled() => return Err(BuildError::Cancelled),
     };
-    findings.warnings = passed(checking.run(known_bases(&resolved), names.as_ref()))?;
+    findings.warnings = passed(checking.run(known_bases(&resolved), None))?;
     findings.unused_args = unused_args(&resolved);
     let options = PlanOptions { labels: &request.labels, platform: &request.platform, network: request.network };
     let plan = plan(&resolved, &options).map_err(|errors| BuildError::Plan { errors })?;

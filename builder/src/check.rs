@@ -11,12 +11,11 @@
 //! Spec: Dockerfile reference, "Build checks".
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::error::Error;
 
 use dockerfile::{
     BaseFacts, BuildArguments, CheckOptions, Diagnostic, GlobalScope, Meaning, Parsed, Severity, SourceName, Span,
-    Stages, parse, sources,
+    Stages, has_errors, parse, sources,
 };
 use futures_util::future::join_all;
 use oci::{Platform, Reference};
@@ -81,12 +80,7 @@ pub async fn check(request: &CheckRequest<'_>, images: &dyn ImageSource) -> Resu
             Err(error) => unknown.push((wanted.name, error)),
         }
     }
-    Ok(Checked { diagnostics: checking.run(bases, names.as_ref()), unknown })
-}
-
-/// Returns whether one of `diagnostics` is an error.
-pub(crate) fn has_errors(diagnostics: &[Diagnostic]) -> bool {
-    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    Ok(Checked { diagnostics: checking.run(bases, None), unknown })
 }
 
 /// A parsed file on its way through the checks.
@@ -98,7 +92,8 @@ pub(crate) struct Checking<'a> {
 }
 
 impl Checking<'_> {
-    /// Checks the file with these bases known, by their names in it; `names` are its own, as far as they could be settled.
+    /// Checks the file with these bases known, by their names in it; `names` are its own, as far as they could be settled. Bases
+    /// change nothing about those: who has checked them before leaves them out.
     pub(crate) fn run(&self, bases: BTreeMap<String, BaseFacts>, names: Option<&Names<'_>>) -> Vec<Diagnostic> {
         let ignored_by = |path: &str| self.ignore.ignored_by(path);
         let options = CheckOptions {
@@ -227,7 +222,6 @@ fn facts(image: &BaseImage) -> BaseFacts {
     BaseFacts {
         env: config.env.clone(),
         platform: image.config.platform.to_string(),
-        working_dir: config.working_dir.clone(),
         shell: config.shell.clone(),
         triggers: config.on_build.clone(),
     }

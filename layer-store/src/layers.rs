@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::file_error::failed;
 use crate::lease::{Held, StoreLock, exists};
 use crate::remove_tree::remove_tree;
+use crate::tree_tar::Written;
 use crate::{FileError, RecordError, Store, record};
 
 /// How a layer is kept so that it can be mounted.
@@ -83,6 +84,24 @@ pub struct LayerRecord {
     /// Whether the layer hides everything below it.
     #[serde(default)]
     pub(crate) is_opaque: bool,
+}
+
+impl LayerRecord {
+    /// Makes the record of a layer that was written here: it has an entry for every directory but the root, and no blob yet.
+    pub(crate) fn built(diff_id: DiffId, form: Form, written: &Written) -> Self {
+        Self {
+            diff_id,
+            form,
+            content_size: written.content_size,
+            tar_size: written.tar_size,
+            entries: written.entries,
+            blobs: Vec::new(),
+            skipped: Skipped::default(),
+            implied: Vec::new(),
+            has_root: false,
+            is_opaque: false,
+        }
+    }
 }
 
 /// Why a layer is not known.

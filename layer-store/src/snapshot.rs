@@ -27,7 +27,7 @@ use rustix::io::Errno;
 
 use crate::file_error::failed;
 use crate::implied::{self, Metadata, Opened};
-use crate::layers::{Form, LayerRecord, Skipped};
+use crate::layers::{Form, LayerRecord};
 use crate::overlay::{self, Stack};
 use crate::remove_tree::remove_tree;
 use crate::scratch::Scratch;
@@ -352,18 +352,7 @@ impl FrozenLayer {
         let tree = open(&directory.join("tree"))?;
         let mut hashing = Hashing(Hasher::new(oci::Algorithm::Sha256));
         let written = tree_tar::write(&tree, store.overlay_xattrs()?, &mut hashing)?;
-        let record = LayerRecord {
-            diff_id: DiffId(hashing.0.finish()),
-            form: Form::Tree,
-            content_size: written.content_size,
-            tar_size: written.tar_size,
-            entries: written.entries,
-            blobs: Vec::new(),
-            skipped: Skipped::default(),
-            implied: Vec::new(),
-            has_root: false,
-            is_opaque: false,
-        };
+        let record = LayerRecord::built(DiffId(hashing.0.finish()), Form::Tree, &written);
         let mut state = self.state();
         if store.place_layer(&directory, &record)? {
             state.directory = store.layer_path(&record.diff_id);

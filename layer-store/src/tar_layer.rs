@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use oci::{Algorithm, DiffId, Hasher};
 
 use crate::file_error::failed;
-use crate::layers::{Form, LayerRecord, Skipped};
+use crate::layers::{Form, LayerRecord};
 use crate::overlay::is_kept;
 use crate::scratch::Scratch;
 use crate::sys::{Time, Xattrs};
@@ -172,18 +172,7 @@ impl TarLayer {
         let tar = self.tar.take().ok_or(TarLayerError::Broken)?;
         let finished = tar.finish().and_then(|(written, output)| Ok((written, output.finish()?)));
         let (written, digest) = finished.map_err(|error| self.unwritten(error))?;
-        let record = LayerRecord {
-            diff_id: DiffId(digest),
-            form: Form::Tar,
-            content_size: written.content_size,
-            tar_size: written.tar_size,
-            entries: written.entries,
-            blobs: Vec::new(),
-            skipped: Skipped::default(),
-            implied: Vec::new(),
-            has_root: false,
-            is_opaque: false,
-        };
+        let record = LayerRecord::built(DiffId(digest), Form::Tar, &written);
         let store = &self.scratch.store;
         match store.place_layer(&self.scratch.directory, &record)? {
             true => Ok(record),

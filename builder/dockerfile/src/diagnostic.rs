@@ -82,8 +82,13 @@ impl Diagnostic {
     }
 }
 
+/// Returns whether one of `diagnostics` is an error.
+pub fn has_errors(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
 /// How many errors, and how many warnings, one file may have: a file of garbage must not fill the memory.
-const MOST: usize = 500;
+pub(crate) const MOST: usize = 500;
 
 /// Collects diagnostics, up to a number nobody reads beyond.
 #[derive(Debug, Default)]

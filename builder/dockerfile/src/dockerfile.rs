@@ -1,7 +1,7 @@
 //! A Dockerfile: directives, global arguments, stages.
 
 use crate::instruction::{Arg, From, Instruction, Located};
-use crate::{Diagnostic, Directives, Severity, Span};
+use crate::{Diagnostic, Directives, Span, has_errors};
 
 /// What a file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,6 @@ impl Parsed {
 
     /// Returns whether the file cannot be built.
     pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        has_errors(&self.diagnostics)
     }
 }

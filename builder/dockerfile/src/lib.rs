@@ -48,7 +48,7 @@ mod word;
 
 pub use check::{BaseFacts, CheckOptions, check};
 pub use command::{Command, Invocation};
-pub use diagnostic::{Diagnostic, Help, Severity};
+pub use diagnostic::{Diagnostic, Help, Severity, has_errors};
 pub use directives::{Check, Directives, LANGUAGE_VERSION, Rules};
 pub use dockerfile::{Dockerfile, Parsed, Stage};
 pub use expand::{ExpandError, MAX_OUTPUT};

@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::diagnostic::MOST;
 use crate::{Copy, Diagnostic, Dockerfile, GlobalScope, Instruction, Located, Run, Span, Stage};
 
 /// The stages of a Dockerfile with their names settled.
@@ -268,10 +269,9 @@ impl<'a> Stages<'a> {
 
 const SCRATCH: &str = "scratch";
 
-/// How many stages are looked at in search of a circle, and how many mistakes are looked for: a hostile file must not take
-/// time in proportion to the product of its stages and its mistakes.
+/// How many stages are looked at in search of a circle: a hostile file must not take time in proportion to the product of its
+/// stages and its mistakes, of which no more than [`MOST`] are looked for.
 const LONGEST_CIRCLE: usize = 100;
-const MOST: usize = 500;
 
 impl Meaning {
     pub(crate) fn stage(&self) -> Option<usize> {

@@ -62,7 +62,7 @@ pub(super) fn read_dockerfile(file: Option<&Path>, context: &Path) -> anyhow::Re
     };
     let (text, diagnostics) = dockerfile::decode(&bytes);
     let dockerfile = DockerfileText { name, text: text.into_owned() };
-    if diagnostics.iter().any(|diagnostic| diagnostic.severity == dockerfile::Severity::Error) {
+    if dockerfile::has_errors(&diagnostics) {
         let error = BuildError::Dockerfile { diagnostics };
         return Err(BuildFailure { dockerfile, error, output: report::Seen::Whole }.into());
     }

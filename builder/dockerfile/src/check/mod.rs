@@ -81,8 +81,6 @@ pub struct BaseFacts {
     pub env: Vec<String>,
     /// Its platform, as in `linux/arm64`.
     pub platform: String,
-    /// Its working directory; empty when it has none.
-    pub working_dir: String,
     /// Its shell; `None` is docker's default.
     pub shell: Option<Vec<String>>,
     /// Its ONBUILD triggers.
