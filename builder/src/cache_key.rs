@@ -6,6 +6,7 @@
 //! | build arguments that the step can see | yes, as environment | a step may print them |
 //! | predefined proxy arguments | names no, values no | where a build runs must not matter (Dockerfile reference, "Predefined ARGs") |
 //! | the layers below | yes, as chain ID | their content, however they were made |
+//! | the layers below a linked copy | modes and owners of the directories above its destination, and who `--chown` is | nothing else of them is in its layer |
 //! | base image | as its layers | the same base under another name is the same base |
 //! | files from the build context | by content (`content_digest.rs`) | a touch or a checkout must not miss |
 //! | files from another stage | by content; and by its chain ID, a shorter way to the same answer | a rebuilt stage with the same output hits |
@@ -23,7 +24,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::content_digest::ContentDigest;
+use crate::draft::Leading;
 use crate::graph::Op;
+use crate::rootfs::Owner;
 
 /// Raised whenever a change of this program makes the same step give another result.
 const VERSION: u32 = 1;
@@ -36,6 +39,25 @@ pub(crate) enum FilesKey {
     Content(ContentDigest),
     /// All files of this stack of layers; `None` for no layer.
     Chain(Option<ChainId>),
+}
+
+/// What lies below a step, as its key sees it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum BelowKey {
+    /// This stack of layers; `None` for no layer.
+    Chain(Option<ChainId>),
+    /// What a linked copy sees of any stack.
+    Linked(LinkedKey),
+}
+
+/// What a linked copy takes from the files below.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct LinkedKey {
+    /// Who `--chown` is there.
+    pub(crate) owner: Option<Owner>,
+    /// The directories that the layer repeats.
+    pub(crate) leading: Leading,
 }
 
 /// A key with what it was made of.
@@ -51,7 +73,7 @@ pub(crate) fn definition_key(op: &Op, platform: &Platform) -> RecipedKey {
 }
 
 /// Returns the key of a step on these layers and files.
-pub(crate) fn input_key(op: &Op, platform: &Platform, below: Option<&ChainId>, files: Option<&FilesKey>) -> RecipedKey {
+pub(crate) fn input_key(op: &Op, platform: &Platform, below: &BelowKey, files: Option<&FilesKey>) -> RecipedKey {
     from_recipe(json!({
         "version": VERSION,
         "platform": platform.to_string(),
@@ -100,7 +122,7 @@ mod tests {
 
     fn key(exec: Exec, below: &[&[u8]]) -> CacheKey {
         let layers: Vec<_> = below.iter().map(|bytes| DiffId(Digest::of(bytes))).collect();
-        input_key(&Op::Exec(exec), &Platform::host(), ChainId::of(&layers).as_ref(), None).key
+        input_key(&Op::Exec(exec), &Platform::host(), &BelowKey::Chain(ChainId::of(&layers)), None).key
     }
 
     #[test]

@@ -13,6 +13,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use dockerfile::{FileKind, Mode};
 use layer_store::{TarLayerError, UnpackError};
 use rustix::fs::FileType;
 
@@ -31,8 +32,8 @@ pub(crate) struct CopyOptions {
     pub(crate) destination: String,
     /// The owner of everything written; `None` keeps the tree's.
     pub(crate) owner: Option<Owner>,
-    /// The permission bits of everything written; `None` keeps the tree's.
-    pub(crate) mode: Option<u32>,
+    /// The mode of everything written, or how it changes; `None` keeps the tree's.
+    pub(crate) mode: Option<Mode>,
     /// Whether the destination must be a directory.
     pub(crate) needs_directory: bool,
 }
@@ -86,7 +87,7 @@ pub(crate) fn copy_inline<'a>(
     options: &CopyOptions,
 ) -> Result<(), CopyError> {
     let (parent, name) = options.target(draft, Path::new(&file.name))?;
-    let mode = options.mode.unwrap_or(0o644) & 0o7777;
+    let mode = options.mode.as_ref().map_or(0o644, |mode| mode.apply(0o644, FileKind::Other));
     let attributes = Attributes { mode, owner: options.parent_owner(), modified: MADE };
     Ok(draft.put(parent, &name, Matter::Text(&file.content), attributes)?)
 }
@@ -197,9 +198,10 @@ impl<'a> Copy<'_, 'a, '_> {
 
     fn attributes(&self, entry: &FileEntry) -> Attributes {
         let stat = &entry.stat;
-        let mode = match self.options.mode {
-            Some(mode) if entry.kind() != FileType::Symlink => mode,
-            _ => stat.st_mode,
+        let mode = match (&self.options.mode, entry.kind()) {
+            (None, _) | (_, FileType::Symlink) => stat.st_mode,
+            (Some(mode), FileType::Directory) => mode.apply(stat.st_mode, FileKind::Directory),
+            (Some(mode), _) => mode.apply(stat.st_mode, FileKind::Other),
         };
         let modified = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or_default());
         let owner = self.options.owner.unwrap_or_else(|| self.tree.owners().of(entry));
@@ -219,9 +221,10 @@ mod tests {
     use crate::content_digest::{Holdings, content_digest, digest_of, find_holdings};
     use crate::context_index::Pass;
     use crate::dockerignore::Dockerignore;
+    use crate::draft::{Below, Leading};
     use crate::file_tree::Owners;
     use crate::layer_writer::LayerWriter;
-    use crate::select::select;
+    use crate::select::{SelectOptions, select};
 
     /// The entries of a layer: path → what it is, and its header.
     type Entries = BTreeMap<String, (String, tar::Header)>;
@@ -261,7 +264,7 @@ mod tests {
         fn select(&self, sources: &[&str]) -> (FileTree, Selection) {
             let tree = FileTree::open(&self.context(), Dockerignore::default(), Owners::Root).unwrap();
             let sources: Vec<String> = sources.iter().map(|&source| source.to_owned()).collect();
-            let selection = select(&tree, &sources).unwrap();
+            let selection = select(&tree, &sources, &SelectOptions::default()).unwrap();
             (tree, selection)
         }
 
@@ -284,7 +287,7 @@ mod tests {
             let needs_directory = options.needs_directory || selection.needs_directory;
             let options = CopyOptions { needs_directory, ..options.clone() };
             let below = self.below();
-            let mut draft = Draft::new(&below);
+            let mut draft = Draft::new(Below::Files(&below));
             copy(&mut draft, &tree, &selection, &[], &options)?;
             self.write(&tree, &selection, draft)
         }
@@ -441,9 +444,37 @@ mod tests {
         assert_eq!(header(&written, "new/x/two"), header(&written, "new/x/one"));
         assert_eq!(header(&written, "new/"), (0o755, 601, 602, made));
         assert_eq!(header(&written, "new/x/"), (0o755, 601, 602, made));
-        let written = site.copy(&["d"], &CopyOptions { mode: Some(0o640), ..to("/old") }).unwrap();
+        let with_mode = |mode: &str| CopyOptions { mode: Some(mode.parse().unwrap()), ..to("/old") };
+        let written = site.copy(&["d"], &with_mode("640")).unwrap();
         assert_eq!(header(&written, "old/s"), (0o640, 0, 0, 99));
+        assert_eq!(header(&written, "old/sub/"), (0o640, 0, 0, 99));
+        let written = site.copy(&["d"], &with_mode("go-rwx,g+X,u-s")).unwrap();
+        assert_eq!(header(&written, "old/s"), (0o710, 0, 0, 99), "each file's own mode is changed");
+        assert_eq!(header(&written, "old/one").0, 0o600);
+        assert_eq!(header(&written, "old/sub/").0, 0o710);
         assert_eq!(header(&written, "old/"), (0o700, 5, 6, 7), "what is there keeps all it has");
+    }
+
+    #[test]
+    fn a_linked_copy_sees_nothing_below_but_what_leads_to_its_destination() {
+        let site = Site::new(&["d", "d/e", "d/e/f=f"], &["lib>/usr", "tmp", "tmp/e=old", "usr"]);
+        let copy = |destination: &str| {
+            let (tree, selection) = site.select(&["d"]);
+            let below = site.below();
+            let leading = Leading::find(&below, Path::new(destination)).unwrap();
+            let mut draft = Draft::new(Below::Leading(&leading));
+            copy(&mut draft, &tree, &selection, &[], &to(destination)).unwrap();
+            site.write(&tree, &selection, draft).unwrap()
+        };
+        let made = u64::try_from(MADE.0).unwrap();
+        let written = copy("/tmp/new");
+        assert_eq!(written.keys().collect::<Vec<_>>(), ["tmp/", "tmp/new/", "tmp/new/e/", "tmp/new/e/f"]);
+        assert_eq!(header(&written, "tmp/"), (0o700, 5, 6, made), "it keeps its mode and owner");
+        assert_eq!(header(&written, "tmp/new/"), (0o755, 0, 0, made));
+        assert_eq!(copy("/tmp").keys().collect::<Vec<_>>(), ["tmp/", "tmp/e/", "tmp/e/f"], "a file is no obstacle");
+        let written = copy("/lib/x");
+        assert_eq!(written.keys().collect::<Vec<_>>(), ["lib/", "lib/x/", "lib/x/e/", "lib/x/e/f"]);
+        assert_eq!(header(&written, "lib/"), (0o755, 0, 0, made), "a link is not followed");
     }
 
     #[test]
@@ -483,7 +514,7 @@ mod tests {
         ] {
             let options = CopyOptions { needs_directory, ..to(destination) };
             let below = site.below();
-            let mut draft = Draft::new(&below);
+            let mut draft = Draft::new(Below::Files(&below));
             copy_inline(&mut draft, &file, &options).unwrap();
             let written = site.write(&tree, &selection, draft).unwrap();
             assert_eq!(written[path].0, "=text\n");
@@ -500,7 +531,7 @@ mod tests {
             let time = std::time::SystemTime::UNIX_EPOCH;
             std::fs::File::open(site.context().join("d/f")).unwrap().set_modified(time).unwrap();
             let below = site.below();
-            let mut draft = Draft::new(&below);
+            let mut draft = Draft::new(Below::Files(&below));
             copy(&mut draft, &tree, &selection, &[], &to("/")).unwrap();
             let error = site.write(&tree, &selection, draft).unwrap_err();
             assert_eq!(error.to_string(), "cannot read `d/f`");
@@ -526,9 +557,9 @@ mod tests {
             });
             for _ in 0..400 {
                 let tree = FileTree::open(&site.context(), Dockerignore::default(), Owners::Root).unwrap();
-                let Ok(selection) = select(&tree, &["d".to_owned()]) else { continue };
+                let Ok(selection) = select(&tree, &["d".to_owned()], &SelectOptions::default()) else { continue };
                 let below = site.below();
-                let mut draft = Draft::new(&below);
+                let mut draft = Draft::new(Below::Files(&below));
                 copy(&mut draft, &tree, &selection, &[], &to("/")).unwrap();
                 let Ok(entries) = site.write(&tree, &selection, draft) else { continue };
                 assert!(entries.get("e/f").is_none_or(|(is, _)| is == "=inside"), "{entries:?}");

@@ -66,6 +66,17 @@ impl Dockerignore {
         Ok(Self { name: ".dockerignore".to_owned(), patterns })
     }
 
+    /// Takes patterns as an instruction has them (`--exclude`); numbers count the patterns, from 1.
+    ///
+    /// # Errors
+    ///
+    /// [`DockerignoreError`] for a malformed pattern.
+    pub fn of_patterns(patterns: &[String]) -> Result<Self, DockerignoreError> {
+        let read = patterns.iter().zip(1..).map(|(pattern, number)| parse_line(pattern.trim(), number));
+        let patterns = read.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        Ok(Self { name: "--exclude".to_owned(), patterns })
+    }
+
     /// Says by which name people know the file.
     pub fn named(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }

@@ -8,19 +8,21 @@
 //! - A path is walked one component at a time from the root; links, absolute or not, stay inside the root, also dangling ones,
 //!   whose missing parts are made. `..` goes back along the directories that were walked, so it cannot pass the root.
 //! - What was drafted hides what is below, also for the walk; of two files at one place the later stays.
+//! - A linked layer sees nothing below: what leads to its destination is made, with the attributes it has there ([`Leading`]).
 //! - A directory that is below appears only as the parent of something new, with the metadata it has there.
 //! - What the build itself makes gets [`MADE`] as its time, not the time of the build: the same inputs give the same layer.
 //!
 //! Not here: which files come from where (`copy.rs`), the bytes (`layer_writer.rs`).
 
 use std::cmp::Ordering;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use layer_store::{LayerFile, LayerFileKind, LayerFiles};
 use rustix::fs::FileType;
+use serde::Serialize;
 
 use crate::file_tree::{FileEntry, FileTree};
 use crate::rootfs::{MAX_LINKS, Owner, WriteError};
@@ -41,9 +43,37 @@ pub(crate) struct NodeId(usize);
 /// The entries of a layer that is to be written.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
-    below: &'a LayerFiles,
+    below: Below<'a>,
     nodes: Vec<Node<'a>>,
     ids: HashMap<Vec<u8>, NodeId>,
+}
+
+/// What is known of the files that a layer is to lie on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Below<'a> {
+    /// All of it.
+    Files(&'a LayerFiles),
+    /// Nothing but the attributes of directories that the layer has to repeat.
+    Leading(&'a Leading),
+}
+
+/// Directories that lead to a destination, by path: mode, owner and extended attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Leading(BTreeMap<PathBuf, (u32, Owner, Xattrs)>);
+
+impl Leading {
+    /// Finds the directories of `destination` as far as they are there, without links on the way.
+    pub(crate) fn find(below: &LayerFiles, destination: &Path) -> Result<Self, WriteError> {
+        let mut leading = Self::default();
+        let mut path = PathBuf::new();
+        for name in names(destination) {
+            path.push(OsStr::from_bytes(&name));
+            let looked = below.look(&path).map_err(|source| WriteError::Look { path: path.clone(), source })?;
+            let Some(file) = looked.filter(|file| file.kind == LayerFileKind::Directory) else { break };
+            leading.0.insert(path.clone(), (file.mode, (file.uid, file.gid), file.xattrs));
+        }
+        Ok(leading)
+    }
 }
 
 /// One entry, or a directory that is only known.
@@ -118,8 +148,8 @@ pub(crate) enum There {
 const ROOT: NodeId = NodeId(0);
 
 impl<'a> Draft<'a> {
-    /// Begins a draft on the files below.
-    pub(crate) fn new(below: &'a LayerFiles) -> Self {
+    /// Begins a draft.
+    pub(crate) fn new(below: Below<'a>) -> Self {
         let root = Node {
             path: PathBuf::new(),
             attributes: Attributes { mode: 0o755, owner: (0, 0), modified: MADE },
@@ -164,7 +194,7 @@ impl<'a> Draft<'a> {
         if self.standing(parent) == Standing::Made {
             return Ok(There::Nothing);
         }
-        let below = self.below;
+        let Below::Files(below) = self.below else { return Ok(There::Nothing) };
         let looked = below.look(&path).map_err(|source| WriteError::Look { path: path.clone(), source })?;
         let Some(file) = looked else { return Ok(There::Nothing) };
         Ok(match file.kind {
@@ -179,6 +209,19 @@ impl<'a> Draft<'a> {
     pub(crate) fn add_directory(&mut self, parent: NodeId, name: &[u8], attributes: Attributes) -> NodeId {
         let path = self.join(parent, name);
         let matter = Matter::Directory(Standing::Made, Vec::new());
+        self.add(Node { path, attributes, matter, parent, is_written: true })
+    }
+
+    /// Makes a directory that leads to something else.
+    fn add_leading(&mut self, parent: NodeId, name: &[u8], owner: Owner) -> NodeId {
+        let path = self.join(parent, name);
+        let known = match self.below {
+            Below::Leading(Leading(known)) => known.get(&path).cloned(),
+            Below::Files(_) => None,
+        };
+        let (mode, owner, xattrs) = known.unwrap_or((0o755, owner, Vec::new()));
+        let attributes = Attributes { mode, owner, modified: MADE };
+        let matter = Matter::Directory(Standing::Made, xattrs);
         self.add(Node { path, attributes, matter, parent, is_written: true })
     }
 
@@ -274,8 +317,7 @@ impl<'a> Draft<'a> {
             There::File(_) | There::Other => return Err(WriteError::NotADirectory { path: walk.path.to_owned() }),
             There::Nothing => {
                 walk.standing = Standing::Made;
-                let attributes = Attributes { mode: 0o755, owner: walk.owner, modified: MADE };
-                self.add_directory(walk.top(), name, attributes)
+                self.add_leading(walk.top(), name, walk.owner)
             }
         };
         walk.directories.push(directory);
@@ -369,7 +411,7 @@ mod tests {
             layer.entry(&entry, is_file.then_some(&mut nothing as &mut dyn std::io::Read)).unwrap();
         }
         let layer = layer_store::Lower::Layer(layer.finish().unwrap().diff_id);
-        body(&mut Draft::new(&store.files(&[layer]).unwrap()));
+        body(&mut Draft::new(Below::Files(&store.files(&[layer]).unwrap())));
     }
 
     fn shown(draft: &mut Draft<'_>) -> Vec<String> {

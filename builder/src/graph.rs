@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 
+use dockerfile::Mode;
 use oci::{DiffId, Digest};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// The place of a node in its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,16 +113,39 @@ pub struct Copy {
     pub from: CopyFrom,
     /// Patterns, after expansion.
     pub sources: Vec<String>,
+    /// What becomes of the directories above a source.
+    pub parents: Parents,
+    /// Patterns of what is left out, by names below each source (`--exclude`).
+    pub exclude: Vec<String>,
     /// Files that the Dockerfile itself holds: here-documents.
     pub inline: Vec<InlineFile>,
     /// Absolute; a trailing slash is kept.
     pub destination: String,
     /// `--chown`, after expansion.
     pub owner: Option<String>,
-    /// `--chmod`, as permission bits.
-    pub mode: Option<u32>,
+    /// `--chmod`.
+    #[serde(serialize_with = "as_text")]
+    pub mode: Option<Mode>,
     /// Whether archives are unpacked, as ADD does.
     pub archives: Archives,
+    /// What the copy sees of the files below.
+    pub ground: Ground,
+}
+
+/// What a copy sees of the files below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ground {
+    /// All of them: a destination is found through links, and a directory that is there stays as it is.
+    Below,
+    /// None (`--link`): the layer is the same on all files below, but for the modes and owners of the directories that lead to the
+    /// destination, which it must not change.
+    Empty,
+}
+
+/// A mode as it was written.
+fn as_text<S: Serializer>(mode: &Option<Mode>, serializer: S) -> Result<S::Ok, S::Error> {
+    mode.as_ref().map(Mode::to_string).serialize(serializer)
 }
 
 /// Where COPY and ADD take files from.
@@ -132,6 +156,17 @@ pub enum CopyFrom {
     Context,
     /// The node's second input.
     Input,
+}
+
+/// What becomes of the directories above a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parents {
+    /// Only the source itself is copied.
+    #[default]
+    Dropped,
+    /// They are copied too (`--parents`).
+    Kept,
 }
 
 /// A here-document as a file.

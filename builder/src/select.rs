@@ -7,10 +7,22 @@
 //! - A directory stands for what is in it; a link that is named is followed, a link found inside a directory stays a link.
 //! - `..` and a leading `/` stay inside the tree.
 //! - A wildcard may match nothing; a plain name may not.
+//! - `--exclude` sees names below each source; a file that is named itself has its own name.
+//! - `--parents` makes a source of the directory before `/./`, or of the root, in which only what matches is found.
+//!
+//! | file | what |
+//! |---|---|
+//! | `glob.rs` | which paths a pattern stands for |
+//! | `parents.rs` | what `--parents` finds below a directory |
+//! | `walk.rs` | what is in a directory |
 //!
 //! Not here: reading contents (`content_digest.rs`, `copy.rs`).
 //!
-//! Spec: Dockerfile reference, "COPY", "Source" and "Destination".
+//! Spec: Dockerfile reference, "COPY", "Source" and "Destination", "COPY --parents", "COPY --exclude".
+
+mod glob;
+mod parents;
+mod walk;
 
 use std::ffi::OsStr;
 use std::io;
@@ -18,11 +30,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use dockerfile::edit_distance;
-use regex::bytes::Regex;
 use rustix::fs::FileType;
 
-use crate::dockerignore::pattern_regex;
+use self::glob::{glob, is_wildcard};
+use self::parents::with_parents;
+use self::walk::Walk;
+use crate::dockerignore::Dockerignore;
 use crate::file_tree::{FileEntry, FileTree};
+use crate::graph::Parents;
+
+/// What is taken, beside the patterns.
+#[derive(Debug, Default)]
+pub struct SelectOptions {
+    /// What is left out (`--exclude`), by names below each source.
+    pub exclude: Dockerignore,
+    /// What becomes of the directories above a source.
+    pub parents: Parents,
+}
 
 /// What the source patterns of one instruction stand for, in their order.
 #[derive(Debug)]
@@ -50,16 +74,16 @@ impl Selected {
     /// A directory itself is not written: it stands for its contents.
     pub fn named_entries(&self) -> impl Iterator<Item = (&Path, &FileEntry)> {
         let itself = (self.entry.kind() != FileType::Directory).then_some((self.name.as_path(), &self.entry));
-        let length = self.entry.path.as_os_str().len();
-        // the root's path is empty, and nothing separates it from what is in it
-        let start = if length == 0 { 0 } else { length + 1 };
-        itself.into_iter().chain(self.children.iter().map(move |entry| (relative_name(entry, start), entry)))
+        let named = |entry| (Path::new(OsStr::from_bytes(name_below(entry, &self.entry))), entry);
+        itself.into_iter().chain(self.children.iter().map(named))
     }
 }
 
-/// The path of an entry without the first bytes of it.
-fn relative_name(entry: &FileEntry, start: usize) -> &Path {
-    Path::new(OsStr::from_bytes(&entry.path.as_os_str().as_bytes()[start..]))
+/// The path of an entry from a directory above it on; empty for that directory.
+fn name_below<'a>(entry: &'a FileEntry, root: &FileEntry) -> &'a [u8] {
+    let path = &entry.path.as_os_str().as_bytes()[root.path.as_os_str().len()..];
+    // the root's path is empty, and nothing separates it from what is in it
+    path.strip_prefix(b"/").unwrap_or(path)
 }
 
 /// Why the sources of an instruction cannot be taken.
@@ -73,6 +97,8 @@ pub enum SelectError {
     Ignored { pattern: String, rule: String, line: usize },
     #[error("`{pattern}` is not a pattern")]
     Pattern { pattern: String, source: Box<regex::Error> },
+    #[error("`{}` is a link in `{pattern}`, and with `--parents` names stay as they are", .path.display())]
+    LinkedParent { pattern: String, path: PathBuf },
     #[error("cannot read `{}`", .path.display())]
     Read { path: PathBuf, source: io::Error },
 }
@@ -83,31 +109,43 @@ pub enum SelectError {
 ///
 /// [`SelectError::NotFound`] or [`SelectError::Ignored`] for a plain name that is not there, [`SelectError::Pattern`] for a
 /// malformed wildcard, [`SelectError::Read`] with the path inside the tree.
-pub fn select(tree: &FileTree, patterns: &[String]) -> Result<Selection, SelectError> {
+pub fn select(tree: &FileTree, patterns: &[String], options: &SelectOptions) -> Result<Selection, SelectError> {
+    let walk = Walk { tree, exclude: &options.exclude };
     let mut sources = Vec::new();
     for pattern in patterns {
-        for (name, entry) in find_sources(tree, pattern)? {
-            let mut children = Vec::new();
-            if entry.kind() == FileType::Directory {
-                walk(tree, &entry.path, &mut children)?;
-                if children.is_empty() && tree.is_ignored(&entry) {
-                    return Err(absent(tree, pattern, &entry.path));
-                }
-            }
-            sources.push(Selected { name, entry, children });
+        match options.parents {
+            Parents::Kept => sources.extend(with_parents(&walk, pattern)?),
+            Parents::Dropped => sources.extend(contents(&walk, pattern)?),
         }
     }
-    let needs_directory = patterns.len() > 1 || sources.len() > 1;
+    let needs_directory = patterns.len() > 1 || (sources.len() > 1 && options.parents == Parents::Dropped);
     Ok(Selection { sources, needs_directory })
+}
+
+/// Finds what a pattern stands for: files, and directories with what is in them.
+fn contents(walk: &Walk<'_>, pattern: &str) -> Result<Vec<Selected>, SelectError> {
+    let mut sources = Vec::new();
+    for (name, entry) in find_sources(walk.tree, pattern)? {
+        let mut children = Vec::new();
+        if entry.kind() == FileType::Directory {
+            walk.below(&entry, &entry, &mut children)?;
+            if children.is_empty() && walk.tree.is_ignored(&entry) {
+                return Err(absent(walk.tree, pattern, &entry.path));
+            }
+        } else if walk.is_excluded(name.as_os_str().as_bytes()) {
+            continue;
+        }
+        sources.push(Selected { name, entry, children });
+    }
+    Ok(sources)
 }
 
 fn find_sources(tree: &FileTree, pattern: &str) -> Result<Vec<(PathBuf, FileEntry)>, SelectError> {
     let clean = clean(pattern);
-    if clean.to_string_lossy().contains(['*', '?', '[', '\\']) {
+    if is_wildcard(&clean) {
         return glob(tree, pattern, &clean);
     }
-    let read = |source| SelectError::Read { path: clean.clone(), source };
-    match tree.find(&clean).map_err(read)? {
+    match find(tree, &clean)? {
         Some(entry) => Ok(vec![(file_name(&clean), entry)]),
         None => Err(absent(tree, pattern, &clean)),
     }
@@ -132,67 +170,12 @@ fn file_name(path: &Path) -> PathBuf {
     path.file_name().map(PathBuf::from).unwrap_or_default()
 }
 
-/// Matches one path component after the other, as Go's `filepath.Glob` does.
-fn glob(tree: &FileTree, pattern: &str, clean: &Path) -> Result<Vec<(PathBuf, FileEntry)>, SelectError> {
-    let mut found = vec![PathBuf::new()];
-    for part in clean {
-        let regex = component_regex(pattern, part)?;
-        let mut next = Vec::new();
-        for directory in &found {
-            let Some(entry) = find(tree, directory)?.filter(|entry| entry.kind() == FileType::Directory) else {
-                continue;
-            };
-            for child in list(tree, &entry.path)? {
-                let name = file_name(&child.path);
-                if regex.is_match(name.as_os_str().as_bytes()) {
-                    next.push(directory.join(name));
-                }
-            }
-        }
-        found = next;
-    }
-    let mut sources = Vec::new();
-    for path in found {
-        if let Some(entry) = find(tree, &path)?
-            && !(tree.is_ignored(&entry) && entry.kind() != FileType::Directory)
-        {
-            sources.push((file_name(&path), entry));
-        }
-    }
-    Ok(sources)
-}
-
-fn component_regex(pattern: &str, part: &OsStr) -> Result<Regex, SelectError> {
-    let single = part.to_string_lossy().replace("**", "*");
-    pattern_regex(&single)
-        .and_then(|regex| Regex::new(&regex))
-        .map_err(|source| SelectError::Pattern { pattern: pattern.to_owned(), source: Box::new(source) })
-}
-
 fn find(tree: &FileTree, path: &Path) -> Result<Option<FileEntry>, SelectError> {
     tree.find(path).map_err(|source| SelectError::Read { path: path.to_owned(), source })
 }
 
 fn list(tree: &FileTree, path: &Path) -> Result<Vec<FileEntry>, SelectError> {
     tree.list(path).map_err(|source| SelectError::Read { path: path.to_owned(), source })
-}
-
-/// Adds what is below `directory`; an ignored directory is added only when something below it is kept.
-fn walk(tree: &FileTree, directory: &Path, children: &mut Vec<FileEntry>) -> Result<(), SelectError> {
-    for entry in list(tree, directory)? {
-        if entry.kind() != FileType::Directory {
-            children.push(entry);
-            continue;
-        }
-        let before = children.len();
-        let (path, is_ignored) = (entry.path.clone(), tree.is_ignored(&entry));
-        children.push(entry);
-        walk(tree, &path, children)?;
-        if is_ignored && children.len() == before + 1 {
-            children.pop();
-        }
-    }
-    Ok(())
 }
 
 fn absent(tree: &FileTree, pattern: &str, path: &Path) -> SelectError {
@@ -225,6 +208,23 @@ mod tests {
     use crate::file_tree::Owners;
 
     fn check(ignore: &str, patterns: &[&str]) -> Result<Vec<String>, SelectError> {
+        check_with(ignore, patterns, &SelectOptions::default())
+    }
+
+    /// Selects with `--exclude`.
+    fn check_without(exclude: &[&str], pattern: &str) -> Vec<String> {
+        let exclude: Vec<String> = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
+        let exclude = Dockerignore::of_patterns(&exclude).unwrap();
+        check_with("", &[pattern], &SelectOptions { exclude, ..SelectOptions::default() }).unwrap()
+    }
+
+    /// Selects with `--parents`.
+    fn check_parents(ignore: &str, pattern: &str) -> Result<String, SelectError> {
+        let options = SelectOptions { parents: Parents::Kept, ..SelectOptions::default() };
+        Ok(check_with(ignore, &[pattern], &options)?.join(" "))
+    }
+
+    fn check_with(ignore: &str, patterns: &[&str], options: &SelectOptions) -> Result<Vec<String>, SelectError> {
         let directory = tempfile::tempdir().unwrap();
         for path in ["a.txt", "b.txt", "d/x", "d/e/y", "d/z.log", "arr[0].txt"] {
             let path = directory.path().join(path);
@@ -234,7 +234,7 @@ mod tests {
         std::os::unix::fs::symlink("d", directory.path().join("l")).unwrap();
         let tree = FileTree::open(directory.path(), Dockerignore::parse(ignore).unwrap(), Owners::Root).unwrap();
         let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-        let selection = select(&tree, &patterns)?;
+        let selection = select(&tree, &patterns, options)?;
         let list = selection.sources.iter().map(|source| {
             let is_child = |(_, entry): &(&Path, &FileEntry)| entry.path != source.entry.path;
             let children = source.named_entries().filter(is_child).map(|(path, _)| path.display().to_string());
@@ -258,6 +258,61 @@ mod tests {
         assert_eq!(check("", &["*/x"]).unwrap(), ["x:", "x:"]);
         assert_eq!(check("", &["nothing*"]).unwrap(), [""; 0]);
         assert!(matches!(check("", &["["]), Err(SelectError::Pattern { .. })));
+    }
+
+    #[test]
+    fn what_is_excluded_is_left_out_by_its_name_below_the_source() {
+        assert_eq!(check_without(&["*.log"], "d"), ["d:e,e/y,x"]);
+        assert_eq!(check_without(&["d/x", "y"], "d"), ["d:e,e/y,x,z.log"], "names begin below the source");
+        assert_eq!(check_without(&["e"], "d"), ["d:x,z.log"], "a directory takes its contents along");
+        assert_eq!(check_without(&["**/y"], "d"), ["d:e,x,z.log"]);
+        assert_eq!(check_without(&["*", "!e/y"], "d"), ["d:e,e/y"]);
+        assert_eq!(check_without(&["*"], "d"), ["d:"], "the source itself stays");
+        assert_eq!(check_without(&["b.*"], "*.txt"), ["a.txt:", "arr[0].txt:"], "a file has its own name");
+        assert_eq!(check_without(&["a.txt"], "a.txt"), [""; 0]);
+        assert_eq!(check_without(&["x"], "*/x"), [""; 0]);
+    }
+
+    #[test]
+    fn directories_above_a_source_are_kept_from_the_pivot_on() {
+        let check = |pattern: &str| check_parents("", pattern).unwrap();
+        assert_eq!(check("d/e/y"), ":d,d/e,d/e/y");
+        assert_eq!(check("/d/./e/y"), ":e,e/y");
+        assert_eq!(check("./d/e/."), ":d,d/e,d/e/y");
+        assert_eq!(check("d/./e/./y"), ":e,e/y", "the first pivot counts");
+        assert_eq!(check("d"), ":d,d/e,d/e/y,d/x,d/z.log");
+        assert_eq!(check("d/./"), ":e,e/y,x,z.log");
+        assert_eq!(check("l/./e"), ":e,e/y", "up to the pivot links are followed");
+        assert_eq!(check("."), ":a.txt,arr[0].txt,b.txt,d,d/e,d/e/y,d/x,d/z.log,l");
+        assert_eq!(check("l"), ":l", "a link stays a link");
+    }
+
+    #[test]
+    fn wildcards_keep_only_the_directories_above_what_they_match() {
+        let check = |pattern: &str| check_parents("", pattern).unwrap();
+        assert_eq!(check("d/*.log"), ":d,d/z.log");
+        assert_eq!(check("**/y"), ":d,d/e,d/e/y");
+        assert_eq!(check("d/**/*"), ":d,d/e,d/e/y,d/x,d/z.log");
+        assert_eq!(check("*/e"), ":d,d/e,d/e/y");
+        assert_eq!(check("*/./**/y"), ":e,e/y :e,e/y", "both `d` and the link to it are pivots");
+        assert_eq!(check("*/x/*"), ":");
+        assert_eq!(check("**/nothing"), ":");
+        assert_eq!(check("nothing*/./x"), "");
+    }
+
+    #[test]
+    fn a_plain_name_with_parents_is_found_where_it_says_or_not_at_all() {
+        assert!(matches!(check_parents("", "d/nothing"), Err(SelectError::NotFound { .. })));
+        assert!(matches!(check_parents("", "nothing/./x"), Err(SelectError::NotFound { .. })));
+        assert!(matches!(check_parents("", "a.txt/./x"), Err(SelectError::NotFound { .. })));
+        let error = check_parents("", "l/e/y").unwrap_err();
+        assert_eq!(error.to_string(), "`l` is a link in `l/e/y`, and with `--parents` names stay as they are");
+        assert!(matches!(check_parents("**/y", "d/e/y"), Err(SelectError::Ignored { line: 1, .. })));
+        assert_eq!(check_parents("d\n!d/e/y", "**/y").unwrap(), ":d,d/e,d/e/y");
+        let exclude = Dockerignore::of_patterns(&["**/y".to_owned()]).unwrap();
+        let options = SelectOptions { exclude, parents: Parents::Kept };
+        assert_eq!(check_with("", &["d/e/y"], &options).unwrap(), [":"]);
+        assert_eq!(check_with("", &["d"], &options).unwrap(), [":d,d/e,d/x,d/z.log"]);
     }
 
     #[test]

@@ -25,10 +25,10 @@ use oci::{ChainId, DiffId, Platform};
 use tokio_util::sync::CancellationToken;
 
 use crate::Backend;
-use crate::cache_key::{FilesKey, RecipedKey, definition_key, input_key};
+use crate::cache_key::{BelowKey, FilesKey, RecipedKey, definition_key, input_key};
 use crate::content_digest::ContentDigest;
 use crate::file_tree::FileTree;
-use crate::graph::{CopyFrom, FileAction, Graph, Node, NodeId, Op};
+use crate::graph::{CopyFrom, FileAction, Graph, Ground, Node, NodeId, Op};
 use crate::images::BaseImage;
 use crate::ops::{self, Change, Digested, StepError};
 use crate::progress::Event;
@@ -180,13 +180,13 @@ impl Solver {
 
     /// Looks for a layer that an earlier build made of the same inputs.
     async fn look_up(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<LookedUp> {
-        let below = inputs[0].chain().await?;
+        let below = self.below(id, &inputs[0]).await?;
         let (exact, selected) = match self.exact_files(id, inputs).await? {
             Files::NotFound => return Ok(LookedUp::Missing(None)),
-            Files::Key(files) => (self.key(id, below.as_ref(), files.as_ref()), None),
+            Files::Key(files) => (self.key(id, &below, files.as_ref()), None),
             Files::Context(files) => {
                 let digest = FilesKey::Content(files.digest.clone());
-                (self.key(id, below.as_ref(), Some(&digest)), Some(files))
+                (self.key(id, &below, Some(&digest)), Some(files))
             }
         };
         if let Some(record) = self.backend.store.recall(&exact.key) {
@@ -196,7 +196,7 @@ impl Solver {
         let stage = source.lowers.clone();
         let content = self.blocking(id, move |solver| ops::stage_digest(solver, id, &stage)).await?;
         let Some(content) = content else { return Ok(LookedUp::Missing(None)) };
-        let key = self.key(id, below.as_ref(), Some(&FilesKey::Content(content)));
+        let key = self.key(id, &below, Some(&FilesKey::Content(content)));
         let Some(record) = self.backend.store.recall(&key.key) else { return Ok(LookedUp::Missing(None)) };
         self.remember(&exact, &record);
         self.cached(id, &inputs[0], record).await.map(LookedUp::Cached)
@@ -265,22 +265,33 @@ impl Solver {
             }
             None => None,
         };
-        let below = inputs[0].chain().await?;
+        let below = self.below(id, &inputs[0]).await?;
         let record =
             CacheRecord { diff_id: diff_id.clone(), recipe: serde_json::Value::Null, created: created.clone() };
         if inputs.len() > 1 {
             let chain = FilesKey::Chain(inputs[1].chain().await?);
-            self.remember(&self.key(id, below.as_ref(), Some(&chain)), &record);
+            self.remember(&self.key(id, &below, Some(&chain)), &record);
         }
         let content = content.map(FilesKey::Content);
-        self.remember(&self.key(id, below.as_ref(), content.as_ref()), &record);
+        self.remember(&self.key(id, &below, content.as_ref()), &record);
         self.remember(&definition, &record);
         let mut layers = inputs[0].layers.clone().await?.to_vec();
         layers.extend(diff_id.map(|diff_id| MadeLayer { diff_id, node: id, created: Some(created) }));
         Ok(Arc::new(layers))
     }
 
-    fn key(&self, id: NodeId, below: Option<&ChainId>, files: Option<&FilesKey>) -> RecipedKey {
+    /// Returns how the layers below a step enter its key.
+    async fn below(self: &Arc<Self>, id: NodeId, below: &Output) -> Failable<BelowKey> {
+        match &self.graph.node(id).op {
+            Op::File(FileAction::Copy(copy)) if copy.ground == Ground::Empty => {
+                let lowers = below.lowers.clone();
+                self.blocking(id, move |solver| ops::linked_key(solver, id, &lowers)).await.map(BelowKey::Linked)
+            }
+            _ => below.chain().await.map(BelowKey::Chain),
+        }
+    }
+
+    fn key(&self, id: NodeId, below: &BelowKey, files: Option<&FilesKey>) -> RecipedKey {
         input_key(&self.graph.node(id).op, &self.platform, below, files)
     }
 

@@ -15,7 +15,7 @@ use crate::content_digest::ReadError;
 use crate::copy::CopyError;
 use crate::dockerignore::Dockerignore;
 use crate::file_tree::{FileEntry, FileTree, Owners};
-use crate::select::{Selected, Selection, select};
+use crate::select::{SelectOptions, Selected, Selection, select};
 
 const BLOCK: usize = 512;
 
@@ -45,7 +45,8 @@ fn unpack(store: &Store, archive: Box<dyn Read + Send>, entry: &FileEntry) -> Re
     let unpacked = store.unpack(archive).map_err(|source| CopyError::Unpack { path: path(), source })?;
     let read = |source| CopyError::Read(ReadError { path: path(), source });
     let tree = FileTree::open(&unpacked.path(), Dockerignore::default(), Owners::Kept).map_err(read)?;
-    let selection = select(&tree, &["/".to_owned()]).map_err(|source| read(io::Error::other(source)))?;
+    let selection =
+        select(&tree, &["/".to_owned()], &SelectOptions::default()).map_err(|source| read(io::Error::other(source)))?;
     Ok(Archive { tree, selection, _unpacked: unpacked })
 }
 

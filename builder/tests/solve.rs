@@ -308,6 +308,26 @@ fn a_stage_with_the_same_output_does_not_rebuild_what_copies_from_it() {
 }
 
 #[test]
+fn a_linked_copy_is_found_again_on_other_files_below() {
+    check(|site| {
+        let last_layer = |text: &str, user: &str| {
+            let base = format!("FROM scratch\nUSER {user}\nWORKDIR /tmp\nRUN [\"write\", \"/a\", \"{text}\"]\n");
+            // a layer that is made anew has the new time
+            let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(text.len() as u64);
+            std::fs::File::open(site.context("f")).unwrap().set_modified(time).unwrap();
+            site.build(&format!("{base}COPY --link f /tmp/x/\n")).unwrap();
+            let image = site.store.image(&site.store.find("test/image").unwrap()).unwrap();
+            image.config.value().rootfs.diff_ids.last().unwrap().clone()
+        };
+        site.write("f", "f");
+        let first = last_layer("1", "1");
+        assert_eq!(last_layer("11", "1"), first);
+        assert_eq!(site.files(), ["a=11", "tmp/x/f=f"]);
+        assert_ne!(last_layer("11", "2"), first, "the owner of the directory above its destination is in its layer");
+    });
+}
+
+#[test]
 fn a_stage_that_nothing_needs_is_not_built() {
     check(|site| {
         let (_, ran) =

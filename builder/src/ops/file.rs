@@ -17,17 +17,18 @@ use layer_store::{LayerFiles, LayerRecord, Lower, View};
 use runtime::{LARGEST_ACCOUNT_FILE, User, UserError, find_owner};
 
 use super::{Change, Executed, StepError};
+use crate::cache_key::LinkedKey;
 use crate::content_digest::{ContentDigest, Holdings, digest_of, entries, find_holdings};
 use crate::context_index::{ContextIndex, Pass, is_settled, now};
 use crate::copy::{CopyError, CopyOptions, copy, copy_inline};
 use crate::dockerignore::Dockerignore;
-use crate::draft::{Draft, Standing, There};
+use crate::draft::{Below, Draft, Leading, Standing, There};
 use crate::file_tree::{FileTree, Owners};
-use crate::graph::{Archives, Copy, CopyFrom, FileAction, NodeId, Op};
+use crate::graph::{Archives, Copy, CopyFrom, FileAction, Ground, NodeId, Op};
 use crate::layer_writer::LayerWriter;
 use crate::progress::Event;
-use crate::rootfs::WriteError;
-use crate::select::{Selection, select};
+use crate::rootfs::{Owner, WriteError};
+use crate::select::{SelectOptions, Selection, select};
 use crate::solve::Solver;
 use crate::unpack::unpack_archives;
 
@@ -56,7 +57,7 @@ pub(super) fn file(
 fn make_directory(solver: &Solver, files: &LayerFiles, path: &str, user: &str) -> Result<Executed, StepError> {
     let owner = User::find(user, &|path| account_file(files, path));
     let owner = owner.map_err(|source| StepError::Owner { owner: user.to_owned(), source })?;
-    let mut draft = Draft::new(files);
+    let mut draft = Draft::new(Below::Files(files));
     let failed = |source| StepError::MakeDirectory { source };
     let made = draft.make_directory(Path::new(path), (owner.uid, owner.gid));
     let (_, standing) = made.map_err(|source| failed(source.into()))?;
@@ -75,16 +76,19 @@ fn copy_files(
     stage: Option<&[Lower]>,
     selected: Option<Digested>,
 ) -> Result<Executed, StepError> {
-    let owner = action.owner.as_deref().map(|owner| {
-        let found = find_owner(owner, &|path| account_file(files, path));
-        found.map_err(|source| StepError::Owner { owner: owner.to_owned(), source })
-    });
     let is_single = action.sources.len() + action.inline.len() == 1;
-    let (destination, mode) = (action.destination.clone(), action.mode);
-    let options = CopyOptions { destination, owner: owner.transpose()?, mode, needs_directory: !is_single };
-    let copying = Copying { solver, action, files, options };
+    let (destination, mode) = (action.destination.clone(), action.mode.clone());
+    let owner = owner(action, files)?;
+    let options = CopyOptions { destination, owner, mode, needs_directory: !is_single };
+    let leading = match action.ground {
+        Ground::Below => None,
+        Ground::Empty => Some(leading(action, files)?),
+    };
+    let below = leading.as_ref().map_or(Below::Files(files), Below::Leading);
+    let copying = Copying { solver, action, below, options };
     if action.sources.is_empty() {
-        let draft = copying.inline()?;
+        let mut draft = Draft::new(copying.below);
+        copying.inline(&mut draft)?;
         let written = write(solver, draft, Pass::new(None), Holdings::new());
         let (layer, _) = written.map_err(|source| copying.failed(source))?;
         return Ok(Executed { change: Change::Layer(layer.diff_id), content: None });
@@ -95,22 +99,42 @@ fn copy_files(
     }
 }
 
+/// Finds the owner that a copy asks for.
+fn owner(action: &Copy, files: &LayerFiles) -> Result<Option<Owner>, StepError> {
+    let find = |owner: &String| {
+        let found = find_owner(owner, &|path| account_file(files, path));
+        found.map_err(|source| StepError::Owner { owner: owner.clone(), source })
+    };
+    action.owner.as_ref().map(find).transpose()
+}
+
+/// Finds what a linked copy repeats of the files below.
+fn leading(action: &Copy, files: &LayerFiles) -> Result<Leading, StepError> {
+    let destination = &action.destination;
+    let found = Leading::find(files, Path::new(destination));
+    found.map_err(|source| StepError::Copy { destination: destination.clone(), source: source.into() })
+}
+
+/// Returns what decides about a linked copy instead of the layers below.
+pub(crate) fn linked_key(solver: &Solver, id: NodeId, below: &[Lower]) -> Result<LinkedKey, StepError> {
+    let action = copy_action(solver, id).expect("only copies are linked");
+    let files = solver.backend.store.files(below).map_err(|source| StepError::Files { source })?;
+    Ok(LinkedKey { owner: owner(action, &files)?, leading: leading(action, &files)? })
+}
+
 /// A COPY or ADD at work.
 struct Copying<'a> {
     solver: &'a Solver,
     action: &'a Copy,
-    files: &'a LayerFiles,
+    below: Below<'a>,
     options: CopyOptions,
 }
 
 impl<'a> Copying<'a> {
-    /// Drafts the here-documents.
-    fn inline(&self) -> Result<Draft<'a>, StepError> {
-        let mut draft = Draft::new(self.files);
-        for file in &self.action.inline {
-            copy_inline(&mut draft, file, &self.options).map_err(|source| self.failed(source))?;
-        }
-        Ok(draft)
+    /// Drafts the here-documents, which come after all other sources.
+    fn inline(&self, draft: &mut Draft<'a>) -> Result<(), StepError> {
+        let mut files = self.action.inline.iter();
+        files.try_for_each(|file| copy_inline(draft, file, &self.options)).map_err(|source| self.failed(source))
     }
 
     /// Writes the layer with what is selected; the digest of that comes of the same reading.
@@ -120,10 +144,11 @@ impl<'a> Copying<'a> {
             Archives::Unpacked => unpack_archives(&self.solver.backend.store, tree, selection).map_err(failed)?,
             Archives::Kept => Vec::new(),
         };
-        let mut draft = self.inline()?;
+        let mut draft = Draft::new(self.below);
         let needs_directory = self.options.needs_directory || selection.needs_directory;
         let options = CopyOptions { needs_directory, ..self.options.clone() };
         copy(&mut draft, tree, selection, &archives, &options).map_err(failed)?;
+        self.inline(&mut draft)?;
         let (layer, holdings) = write(self.solver, draft, Pass::new(tree.index()), holdings).map_err(failed)?;
         // what was unpacked, or had another file put in its place, was not read as a file
         let holdings = find_holdings(tree, selection, holdings)?;
@@ -150,7 +175,7 @@ fn write(
 fn account_file(files: &LayerFiles, path: &Path) -> Result<Vec<u8>, UserError> {
     type Cause = Box<dyn Error + Send + Sync>;
     let read = |source: Cause| UserError::Read { path: path.to_owned(), source: io::Error::other(source) };
-    let mut draft = Draft::new(files);
+    let mut draft = Draft::new(Below::Files(files));
     let place = match draft.place(path, (0, 0)) {
         Ok(place) => place,
         Err(WriteError::NotADirectory { .. }) => return Ok(Vec::new()),
@@ -175,17 +200,21 @@ fn with_sources<T>(
     stage: Option<&[Lower]>,
     work: impl FnOnce(&FileTree, Selection) -> Result<T, StepError>,
 ) -> Result<T, StepError> {
+    let exclude = Dockerignore::of_patterns(&action.exclude).expect("planning has read the patterns");
+    let options = SelectOptions { exclude, parents: action.parents };
     match action.from {
         CopyFrom::Context => {
             let tree = context(solver)?;
-            let selection = select(tree, &action.sources).map_err(|source| StepError::SelectContext { source })?;
+            let selection =
+                select(tree, &action.sources, &options).map_err(|source| StepError::SelectContext { source })?;
             work(tree, selection)
         }
         CopyFrom::Input => {
             let view = view(solver, stage.expect("a copy from a stage has that stage as its second input"))?;
             let tree = FileTree::open(view.path(), Dockerignore::default(), Owners::Kept)
                 .map_err(|source| StepError::OpenTree { source })?;
-            let selection = select(&tree, &action.sources).map_err(|source| StepError::SelectStage { source })?;
+            let selection =
+                select(&tree, &action.sources, &options).map_err(|source| StepError::SelectStage { source })?;
             work(&tree, selection)
         }
     }

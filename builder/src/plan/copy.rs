@@ -5,7 +5,8 @@ use dockerfile::{Add, Copy as CopyInstruction, CopySource, CopySources, Literal,
 use super::run::not_built;
 use super::stage::{StageState, absolute};
 use super::{PlanError, PlanProblem, PlannedOp};
-use crate::graph::{Archives, Copy, CopyFrom, FileAction, InlineFile, NodeId, Op};
+use crate::dockerignore::Dockerignore;
+use crate::graph::{Archives, Copy, CopyFrom, FileAction, Ground, InlineFile, NodeId, Op, Parents};
 use crate::spanned::Spanned;
 
 pub(super) fn copy(
@@ -13,16 +14,16 @@ pub(super) fn copy(
     instruction: &CopyInstruction,
     from: Option<NodeId>,
 ) -> Result<PlannedOp, PlanError> {
-    refuse_flags(
-        &instruction.files,
-        &[("--link", instruction.is_linked), ("--parents", instruction.keeps_parents)],
-        &instruction.exclude,
-    )?;
     let mode = mode(state, instruction.chmod.as_ref())?;
     let (mut copy, destination) = files(state, &instruction.files, instruction.chown.as_ref(), mode.as_ref())?;
     if from.is_some() {
         copy.from = CopyFrom::Input;
     }
+    if instruction.keeps_parents {
+        copy.parents = Parents::Kept;
+    }
+    copy.exclude = exclude(&instruction.exclude)?;
+    copy.ground = ground(instruction.is_linked);
     let created_by = created_by("COPY", &copy, mode.as_ref(), &destination);
     Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), from, created_by })
 }
@@ -30,18 +31,15 @@ pub(super) fn copy(
 pub(super) fn add(state: &StageState, instruction: &Add) -> Result<PlannedOp, PlanError> {
     refuse_flags(
         &instruction.files,
-        &[
-            ("--link", instruction.is_linked),
-            ("--checksum", instruction.checksum.is_some()),
-            ("--keep-git-dir", instruction.keep_git_dir.is_some()),
-        ],
-        &instruction.exclude,
+        &[("--checksum", instruction.checksum.is_some()), ("--keep-git-dir", instruction.keep_git_dir.is_some())],
     )?;
     let mode = mode(state, instruction.chmod.as_ref())?;
     let (mut copy, destination) = files(state, &instruction.files, instruction.chown.as_ref(), mode.as_ref())?;
     if let Some(remote) = copy.sources.iter().find(|source| is_remote(source)) {
         return Err(not_built(instruction.files.destination.span(), &format!("ADD of the remote source `{remote}`")));
     }
+    copy.exclude = exclude(&instruction.exclude)?;
+    copy.ground = ground(instruction.is_linked);
     if instruction.unpack.unwrap_or(true) {
         copy.archives = Archives::Unpacked;
     }
@@ -49,10 +47,24 @@ pub(super) fn add(state: &StageState, instruction: &Add) -> Result<PlannedOp, Pl
     Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), from: None, created_by })
 }
 
-fn refuse_flags(files: &CopySources, flags: &[(&str, bool)], exclude: &[Literal]) -> Result<(), PlanError> {
-    if let Some(pattern) = exclude.first() {
-        return Err(not_built(pattern.span, "`--exclude`"));
-    }
+/// Says what `--link` means.
+fn ground(is_linked: bool) -> Ground {
+    if is_linked { Ground::Empty } else { Ground::Below }
+}
+
+/// Reads the patterns of `--exclude`.
+fn exclude(patterns: &[Literal]) -> Result<Vec<String>, PlanError> {
+    let read = |pattern: &Literal| {
+        let text = pattern.text.clone();
+        match Dockerignore::of_patterns(std::slice::from_ref(&text)) {
+            Ok(_) => Ok(text),
+            Err(_) => Err(Spanned::new(pattern.span, PlanProblem::Exclude { text })),
+        }
+    };
+    patterns.iter().map(read).collect()
+}
+
+fn refuse_flags(files: &CopySources, flags: &[(&str, bool)]) -> Result<(), PlanError> {
     match flags.iter().find(|(_, is_given)| *is_given) {
         Some((flag, _)) => Err(not_built(files.destination.span(), &format!("`{flag}`"))),
         None => Ok(()),
@@ -86,11 +98,14 @@ fn files(
     let copy = Copy {
         from: CopyFrom::Context,
         sources,
+        parents: Parents::Dropped,
+        exclude: Vec::new(),
         inline,
         destination: destination(state, &written),
         owner: flag(state, chown)?,
-        mode: mode.and_then(Mode::octal),
+        mode: mode.cloned(),
         archives: Archives::Kept,
+        ground: Ground::Below,
     };
     Ok((copy, written))
 }
@@ -110,18 +125,16 @@ fn destination(state: &StageState, text: &str) -> String {
 
 fn mode(state: &StageState, word: Option<&Word>) -> Result<Option<Mode>, PlanError> {
     let (Some(word), Some(text)) = (word, flag(state, word)?) else { return Ok(None) };
-    match text.parse::<Mode>() {
-        Ok(mode) if mode.octal().is_none() => {
-            Err(not_built(word.span(), &format!("the symbolic mode `{mode}` of `--chmod`")))
-        }
+    match text.parse() {
         Ok(mode) => Ok(Some(mode)),
         Err(source) => Err(Spanned::new(word.span(), PlanProblem::Mode { text, source })),
     }
 }
 
-/// Docker shows neither `--from` nor `--link` nor `--exclude`, and the destination as it was written.
+/// Docker shows `--parents`, `--chown` and `--chmod` and no other flags, and the destination as it was written.
 fn created_by(instruction: &str, copy: &Copy, mode: Option<&Mode>, destination: &str) -> String {
     let mut words = vec![instruction.to_owned()];
+    words.extend((copy.parents == Parents::Kept).then(|| "--parents".to_owned()));
     words.extend(copy.owner.as_ref().map(|owner| format!("--chown={owner}")));
     words.extend(mode.map(|mode| format!("--chmod={mode}")));
     words.extend_from_slice(&copy.sources);

@@ -63,6 +63,8 @@ pub enum PlanProblem {
     NotBuilt { what: String },
     #[error("`{text}` is not a mode")]
     Mode { text: String, source: ModeError },
+    #[error("`{text}` is not a pattern of files to exclude")]
+    Exclude { text: String },
     #[error("`{text}` is not a port, a range of ports, or one of these with `/tcp`, `/udp` or `/sctp`")]
     Port { text: String, source: PortError },
     #[error("`{text}` is not a signal")]

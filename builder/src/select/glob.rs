@@ -1,0 +1,62 @@
+//! Which paths of a tree a pattern stands for.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use regex::bytes::Regex;
+use rustix::fs::FileType;
+
+use super::{SelectError, file_name, find, list};
+use crate::dockerignore::pattern_regex;
+use crate::file_tree::{FileEntry, FileTree};
+
+/// Tells whether a path may stand for several.
+pub(super) fn is_wildcard(path: &Path) -> bool {
+    path.as_os_str().as_bytes().iter().any(|byte| b"*?[\\".contains(byte))
+}
+
+/// Matches one path component after the other, as Go's `filepath.Glob` does.
+pub(super) fn glob(tree: &FileTree, pattern: &str, clean: &Path) -> Result<Vec<(PathBuf, FileEntry)>, SelectError> {
+    let mut found = vec![PathBuf::new()];
+    for part in clean {
+        let regex = component_regex(pattern, part)?;
+        let mut next = Vec::new();
+        for directory in &found {
+            let Some(entry) = find(tree, directory)?.filter(|entry| entry.kind() == FileType::Directory) else {
+                continue;
+            };
+            for child in list(tree, &entry.path)? {
+                let name = file_name(&child.path);
+                if regex.is_match(name.as_os_str().as_bytes()) {
+                    next.push(directory.join(name));
+                }
+            }
+        }
+        found = next;
+    }
+    let mut sources = Vec::new();
+    for path in found {
+        if let Some(entry) = find(tree, &path)?
+            && !(tree.is_ignored(&entry) && entry.kind() != FileType::Directory)
+        {
+            sources.push((file_name(&path), entry));
+        }
+    }
+    Ok(sources)
+}
+
+fn component_regex(pattern: &str, part: &OsStr) -> Result<Regex, SelectError> {
+    compiled(pattern, &part.to_string_lossy().replace("**", "*"))
+}
+
+/// Returns what matches whole paths; `pattern` is the text that it is a part of.
+pub(super) fn path_regex(pattern: &str, path: &Path) -> Result<Regex, SelectError> {
+    compiled(pattern, &path.to_string_lossy())
+}
+
+fn compiled(pattern: &str, part: &str) -> Result<Regex, SelectError> {
+    pattern_regex(part)
+        .and_then(|regex| Regex::new(&regex))
+        .map_err(|source| SelectError::Pattern { pattern: pattern.to_owned(), source: Box::new(source) })
+}
