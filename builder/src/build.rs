@@ -12,8 +12,9 @@ use crate::check::{Checking, Names, known_bases};
 use crate::dockerignore::Dockerignore;
 use crate::export::{Epoch, ExportError, export};
 use crate::file_tree::FileTree;
-use crate::graph::RunNetwork;
+use crate::graph::{RunNetwork, TreeName};
 use crate::images::{ImageSource, Pull};
+use crate::named_context::{NamedContext, NamedContexts, names};
 use crate::plan::{PlanError, PlanOptions, is_proxy, plan};
 use crate::progress::Progress;
 use crate::resolve::{ResolveError, ResolveOptions, ResolveProblem, Resolved, build_arguments, resolve};
@@ -29,6 +30,7 @@ pub struct BuildRequest {
     /// The build context; `None` when there is none.
     pub context: Option<FileTree>,
     pub build_args: BTreeMap<String, String>,
+    pub contexts: NamedContexts,
     pub target: Option<String>,
     /// The names the image gets.
     pub names: Vec<Reference>,
@@ -146,12 +148,14 @@ async fn image(
     // A stage that is not built may hold mistakes, as in docker.
     let last = parsed.dockerfile.stages.len().checked_sub(1).map(|last| last.to_string());
     let checked = target.or(last.as_deref());
-    let checking = Checking { parsed: &parsed, arguments, target: checked, ignore };
-    let stages = Stages::read(&parsed.dockerfile, &global);
+    let contexts = names(&request.contexts);
+    let checking = Checking { parsed: &parsed, arguments, contexts: &contexts, target: checked, ignore };
+    let stages = Stages::read(&parsed.dockerfile, &global, &contexts);
     let names = stages.ok().map(|stages| Names { stages, global: global.clone(), target: checked });
     passed(checking.run(BTreeMap::new(), names.as_ref()))?;
     let Names { stages, .. } = names.as_ref().expect("what is wrong with the names of stages is an error of the check");
-    let options = ResolveOptions { target, platform: &request.platform, pull: request.pull };
+    let contexts = &request.contexts;
+    let options = ResolveOptions { target, platform: &request.platform, pull: request.pull, contexts };
     let resolving = resolve(&request.dockerfile, (stages, &global), &options, backend.images.as_ref());
     let resolved = tokio::select! {
         resolved = resolving => resolved?,
@@ -165,7 +169,7 @@ async fn image(
         graph: plan.graph,
         bases: plan.bases,
         backend: backend.clone(),
-        context: request.context.map(Arc::new),
+        trees: trees(request.context, request.contexts),
         platform: request.platform.clone(),
         cache: request.cache,
         stop: stop.child_token(),
@@ -181,6 +185,15 @@ async fn image(
     let (store, names) = (backend.store.clone(), request.names);
     let exported = tokio::task::spawn_blocking(move || export(&store, &plan.image, &layers, &names)).await;
     Ok(exported.expect("exporting does not panic")?)
+}
+
+/// Returns what COPY takes files from, by what names it.
+fn trees(context: Option<FileTree>, named: NamedContexts) -> BTreeMap<TreeName, Arc<FileTree>> {
+    let named = named.into_iter().filter_map(|(name, context)| match context {
+        NamedContext::Tree(tree) => Some((TreeName::Named(name), tree)),
+        NamedContext::Image(_) => None,
+    });
+    context.map(|tree| (TreeName::Main, Arc::new(tree))).into_iter().chain(named).collect()
 }
 
 /// Returns what was found if none of it is an error.

@@ -22,6 +22,7 @@ use oci::{Platform, Reference};
 
 use crate::dockerignore::Dockerignore;
 use crate::images::{BaseImage, ImageError, ImageSource, Pull};
+use crate::named_context::{NamedContexts, names};
 use crate::resolve::{Base, ResolveError, Resolved, build_arguments, platform_of, reference, target_index};
 use crate::spanned::Spanned;
 
@@ -32,6 +33,7 @@ pub struct CheckRequest<'a> {
     pub dockerfile: &'a str,
     pub ignore: &'a Dockerignore,
     pub build_args: BTreeMap<String, String>,
+    pub contexts: &'a NamedContexts,
     pub target: Option<&'a str>,
     pub platform: &'a Platform,
     pub pull: Pull,
@@ -57,12 +59,14 @@ pub async fn check(request: &CheckRequest<'_>, images: &dyn ImageSource) -> Resu
     let parsed = parse(request.dockerfile);
     let arguments = build_arguments(request.build_args.clone(), request.platform, &parsed.dockerfile, request.target);
     let (global, _) = GlobalScope::read(&parsed.dockerfile.global_args, arguments.clone());
-    let stages = Stages::read(&parsed.dockerfile, &global).ok();
+    let contexts = names(request.contexts);
+    let stages = Stages::read(&parsed.dockerfile, &global, &contexts).ok();
     if let (Some(stages), Some(_), false) = (&stages, request.target, parsed.has_errors()) {
         target_index(stages, request.target)?;
     }
     let names = stages.map(|stages| Names { stages, global, target: request.target });
-    let checking = Checking { parsed: &parsed, arguments, target: request.target, ignore: request.ignore };
+    let checking =
+        Checking { parsed: &parsed, arguments, contexts: &contexts, target: request.target, ignore: request.ignore };
     let diagnostics = checking.run(BTreeMap::new(), names.as_ref());
     if has_errors(&diagnostics) {
         return Ok(Checked { diagnostics, unknown: Vec::new() });
@@ -87,6 +91,7 @@ pub async fn check(request: &CheckRequest<'_>, images: &dyn ImageSource) -> Resu
 pub(crate) struct Checking<'a> {
     pub(crate) parsed: &'a Parsed,
     pub(crate) arguments: BuildArguments,
+    pub(crate) contexts: &'a BTreeSet<String>,
     pub(crate) target: Option<&'a str>,
     pub(crate) ignore: &'a Dockerignore,
 }
@@ -98,6 +103,7 @@ impl Checking<'_> {
         let ignored_by = |path: &str| self.ignore.ignored_by(path);
         let options = CheckOptions {
             arguments: self.arguments.clone(),
+            contexts: self.contexts.clone(),
             target: self.target,
             bases,
             ignored_by: Some(&ignored_by),
@@ -191,7 +197,7 @@ impl Names<'_> {
 fn mistake_of(meaning: &Meaning, span: Span) -> Option<ResolveError> {
     match meaning {
         Meaning::Image(name) => reference(name, span).err(),
-        Meaning::Scratch | Meaning::Stage(_) => None,
+        Meaning::Scratch | Meaning::Stage(_) | Meaning::Context(_) => None,
     }
 }
 
@@ -212,7 +218,7 @@ fn diagnostics(error: ResolveError) -> Vec<Diagnostic> {
 pub(crate) fn known_bases(resolved: &Resolved) -> BTreeMap<String, BaseFacts> {
     let images = resolved.stages.iter().filter_map(|stage| match &stage.base {
         Base::Image(image) => Some((stage.base_name.clone(), facts(image))),
-        Base::Scratch | Base::Stage(_) => None,
+        Base::Scratch | Base::Stage(_) | Base::Tree(_) => None,
     });
     images.collect()
 }
@@ -278,8 +284,10 @@ mod tests {
     fn finds(dockerfile: &str, target: Option<&str>, expected: &[&str]) {
         let (ignore, platform) = (Dockerignore::default(), "linux/amd64".parse().unwrap());
         let build_args = BTreeMap::new();
+        let (contexts, pull) = (NamedContexts::new(), Pull::Missing);
+        let platform = &platform;
         let request =
-            CheckRequest { dockerfile, ignore: &ignore, build_args, target, platform: &platform, pull: Pull::Missing };
+            CheckRequest { dockerfile, ignore: &ignore, build_args, contexts: &contexts, target, platform, pull };
         let found = match check(&request, &Arm).now_or_never().expect("nothing is waited for") {
             Ok(Checked { diagnostics, unknown }) => {
                 let name = |found: &Diagnostic| found.rule.map_or_else(|| found.title.clone(), |rule| rule.to_string());

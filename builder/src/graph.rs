@@ -152,10 +152,20 @@ fn as_text<S: Serializer>(mode: &Option<Mode>, serializer: S) -> Result<S::Ok, S
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CopyFrom {
-    /// The build context.
-    Context,
+    /// A build context.
+    Context(TreeName),
     /// The node's second input.
     Input,
+}
+
+/// A build context, by what names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TreeName {
+    /// The one that the command line names without a name of its own.
+    Main,
+    /// That of `--build-context NAME=…`.
+    Named(String),
 }
 
 /// What becomes of the directories above a source.

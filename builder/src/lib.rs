@@ -37,6 +37,7 @@ mod file_tree;
 mod graph;
 mod images;
 mod layer_writer;
+mod named_context;
 mod ops;
 mod plan;
 mod progress;
@@ -57,8 +58,12 @@ pub use copy::CopyError;
 pub use dockerignore::{Decision, Dockerignore, DockerignoreError};
 pub use export::{Epoch, EpochError, ExportError, PlannedEntry, PlannedImage};
 pub use file_tree::{FileEntry, FileTree, Owners};
-pub use graph::{Archives, Copy, CopyFrom, Exec, FileAction, Graph, InlineFile, Node, NodeId, Op, RunNetwork, Source};
+pub use graph::{
+    Archives, Copy, CopyFrom, Exec, FileAction, Graph, Ground, InlineFile, Node, NodeId, Op, Parents, RunNetwork,
+    Source, TreeName,
+};
 pub use images::{BaseImage, ImageError, ImageSource, Pull, RegistryImages};
+pub use named_context::{NamedContext, NamedContexts};
 pub use ops::StepError;
 pub use plan::{Plan, PlanError, PlanOptions, PlanProblem, plan};
 pub use progress::{Event, Progress};
@@ -68,7 +73,7 @@ pub use resolve::{
 };
 pub use rootfs::WriteError;
 pub use sandbox::{Connection, ContainerSandbox, Sandbox, SandboxError, generated_files, make_working_directory};
-pub use select::{SelectError, Selected, Selection, select};
+pub use select::{SelectError, SelectOptions, Selected, Selection, select};
 pub use solve::{Cache, SolveError};
 pub use spanned::Spanned;
 pub use transfer::{Pulled, Transfer, TransferError, TransferProgress};

@@ -22,6 +22,7 @@ use futures_util::future::try_join_all;
 use oci::{Platform, PlatformError, Reference, ReferenceError};
 
 use crate::images::{BaseImage, ImageError, ImageSource, Pull};
+use crate::named_context::{NamedContext, NamedContexts};
 use crate::spanned::Spanned;
 
 /// What decides about names.
@@ -31,6 +32,7 @@ pub struct ResolveOptions<'a> {
     pub target: Option<&'a str>,
     pub platform: &'a Platform,
     pub pull: Pull,
+    pub contexts: &'a NamedContexts,
 }
 
 /// A Dockerfile with every name settled.
@@ -90,6 +92,8 @@ pub enum Base {
     Scratch,
     /// A stage, by its place in [`Resolved::stages`].
     Stage(usize),
+    /// A named context that is no image.
+    Tree(String),
     /// A pinned image.
     Image(Arc<BaseImage>),
 }
@@ -229,8 +233,8 @@ impl Resolving<'_> {
     fn unknown(&self, stages: &BTreeSet<usize>) -> Result<BTreeMap<Reference, Span>, ResolveError> {
         let mut names = BTreeMap::new();
         let mut add = |meaning: &Meaning, span| {
-            if let Meaning::Image(name) = meaning {
-                names.entry(reference(name, span)?).or_insert(span);
+            if let Some(name) = self.image(meaning, span)? {
+                names.entry(name).or_insert(span);
             }
             Ok::<_, ResolveError>(())
         };
@@ -263,9 +267,9 @@ impl Resolving<'_> {
 
     fn read_triggers(&mut self, stages: &BTreeSet<usize>) -> Result<(), ResolveError> {
         for &index in stages {
-            let Meaning::Image(name) = &self.stages.base(index).meaning else { continue };
             let from = &self.stages.stage(index).from;
-            let Some(image) = self.known.get(&reference(name, from.value.image.span())?) else { continue };
+            let name = self.image(&self.stages.base(index).meaning, from.value.image.span())?;
+            let Some(image) = name.and_then(|name| self.known.get(&name)) else { continue };
             self.triggers.insert(index, triggers(image, from.span)?);
         }
         Ok(())
@@ -295,11 +299,26 @@ impl Resolving<'_> {
         Ok(match meaning {
             Meaning::Scratch => Base::Scratch,
             Meaning::Stage(index) => Base::Stage(needed.range(..index).count()),
-            Meaning::Image(name) => {
-                let image = self.known.get(&reference(name, span)?);
-                Base::Image(Arc::clone(image.expect("all images of needed stages were asked for")))
-            }
+            Meaning::Context(_) | Meaning::Image(_) => match (self.image(meaning, span)?, meaning) {
+                (None, Meaning::Context(name)) => Base::Tree(name.clone()),
+                (name, _) => {
+                    let image = name.and_then(|name| self.known.get(&name));
+                    Base::Image(Arc::clone(image.expect("all images of needed stages were asked for")))
+                }
+            },
         })
+    }
+
+    /// Returns the image that a name means, if it means one.
+    fn image(&self, meaning: &Meaning, span: Span) -> Result<Option<Reference>, ResolveError> {
+        match meaning {
+            Meaning::Image(name) => reference(name, span).map(Some),
+            Meaning::Context(name) => Ok(match &self.options.contexts[name] {
+                NamedContext::Image(reference) => Some(reference.clone().or_latest()),
+                NamedContext::Tree(_) => None,
+            }),
+            Meaning::Scratch | Meaning::Stage(_) => Ok(None),
+        }
     }
 
     fn check_platform(&self, index: usize) -> Result<(), ResolveError> {
@@ -359,7 +378,7 @@ mod tests {
     #[test]
     fn an_image_that_is_not_there_may_be_a_misspelt_stage() {
         let parsed = dockerfile::parse("FROM scratch AS build\nFROM scratch AS run-time\n");
-        let stages = Stages::read(&parsed.dockerfile, &GlobalScope::default()).unwrap();
+        let stages = Stages::read(&parsed.dockerfile, &GlobalScope::default(), &BTreeSet::new()).unwrap();
         let similar = |image: &str| similar_stage(&stages, &image.parse().unwrap());
         assert_eq!(similar("biuld").as_deref(), Some("build"));
         assert_eq!(similar("runtime:latest").as_deref(), Some("run-time"));

@@ -14,7 +14,7 @@
 //! - A step starts as soon as the files below it are there; their digests are waited for only where a key needs them.
 //! - The first failure stops the other steps; what was finished before is remembered all the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ use crate::Backend;
 use crate::cache_key::{BelowKey, FilesKey, RecipedKey, definition_key, input_key};
 use crate::content_digest::ContentDigest;
 use crate::file_tree::FileTree;
-use crate::graph::{CopyFrom, FileAction, Graph, Ground, Node, NodeId, Op};
+use crate::graph::{CopyFrom, FileAction, Graph, Ground, Node, NodeId, Op, TreeName};
 use crate::images::BaseImage;
 use crate::ops::{self, Change, Digested, StepError};
 use crate::progress::Event;
@@ -93,7 +93,8 @@ pub(crate) struct Solver {
     pub(crate) graph: Graph,
     pub(crate) bases: HashMap<NodeId, BaseImage>,
     pub(crate) backend: Backend,
-    pub(crate) context: Option<Arc<FileTree>>,
+    /// What COPY takes files from, beside stages and images.
+    pub(crate) trees: BTreeMap<TreeName, Arc<FileTree>>,
     pub(crate) platform: Platform,
     pub(crate) cache: Cache,
     /// Cancelled by the caller or by the first failure.
@@ -117,7 +118,7 @@ impl Solver {
             let _remembered_or_reported = layers.await;
         }
         let solver = Arc::clone(self);
-        tokio::task::spawn_blocking(move || ops::keep_index(&solver)).await.expect("keeping an index does not panic");
+        tokio::task::spawn_blocking(move || ops::keep_indexes(&solver)).await.expect("keeping indexes does not panic");
         result.map_err(|error| self.failure.get().cloned().unwrap_or(error))
     }
 
@@ -205,10 +206,10 @@ impl Solver {
     /// Returns how the files that a step copies enter its exact key.
     async fn exact_files(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<Files> {
         let Op::File(FileAction::Copy(copy)) = &self.graph.node(id).op else { return Ok(Files::Key(None)) };
-        match copy.from {
+        match &copy.from {
             _ if copy.sources.is_empty() => Ok(Files::Key(None)),
             CopyFrom::Input => Ok(Files::Key(Some(FilesKey::Chain(inputs[1].chain().await?)))),
-            CopyFrom::Context => {
+            CopyFrom::Context(_) => {
                 let digest = self.blocking(id, move |solver| ops::context_digest(solver, id)).await?;
                 Ok(digest.map_or(Files::NotFound, Files::Context))
             }

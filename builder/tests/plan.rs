@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `Dockerfile`, `plan.txt` | what is planned, and the plan or every mistake with its line |
 //! | `args.txt`, `labels.txt` | `NAME=value`, one a line, as of `--build-arg` and `--label` |
+//! | `contexts.txt` | `NAME=image` or `NAME=` for a directory, one a line, as of `--build-context` |
 //! | `target.txt` | the stage of `--target` |
 //!
 //! The images of a case are known by the end of their names ([`ToyImages`]). `SNAPSHOTS=overwrite` writes the plans anew.
@@ -17,8 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use builder::{
-    BaseImage, Graph, ImageError, ImageSource, Op, PlanOptions, PlannedImage, Progress, Pull, ResolveError,
-    ResolveOptions, RunNetwork, build_arguments, plan, resolve,
+    BaseImage, Dockerignore, FileTree, Graph, ImageError, ImageSource, NamedContext, NamedContexts, Op, Owners,
+    PlanOptions, PlannedImage, Progress, Pull, ResolveError, ResolveOptions, RunNetwork, build_arguments, plan,
+    resolve,
 };
 use dockerfile::{Diagnostic, GlobalScope, Source, Span, Stages};
 use oci::{DiffId, Digest, ImageConfig, Platform, Reference};
@@ -88,18 +90,25 @@ struct Request {
     build_args: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
     target: Option<String>,
+    /// `NAME=IMAGE`, or `NAME=` for a directory.
+    contexts: NamedContexts,
 }
 
 impl Request {
     fn read(case: &Path) -> Self {
         let read = |name: &str| std::fs::read_to_string(case.join(name)).unwrap_or_default();
-        let pairs = |name: &str| {
+        let pairs = |name: &str| -> BTreeMap<String, String> {
             let text = read(name);
             let pairs = text.lines().filter_map(|line| line.split_once('='));
             pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
         };
         let target = read("target.txt").lines().next().map(str::to_owned);
-        Self { build_args: pairs("args.txt"), labels: pairs("labels.txt"), target }
+        let contexts = pairs("contexts.txt").into_iter().map(|(name, image)| {
+            let tree = || FileTree::open(case, Dockerignore::default(), Owners::Root).unwrap();
+            let image = image.parse().map(NamedContext::Image);
+            (name, image.unwrap_or_else(|_| NamedContext::Tree(Arc::new(tree()))))
+        });
+        Self { build_args: pairs("args.txt"), labels: pairs("labels.txt"), target, contexts: contexts.collect() }
     }
 }
 
@@ -116,11 +125,12 @@ fn planned(dockerfile: &str, request: Request) -> String {
     if !diagnostics.is_empty() {
         return mistakes(&text, &diagnostics);
     }
-    let stages = match Stages::read(&parsed.dockerfile, &global) {
+    let stages = match Stages::read(&parsed.dockerfile, &global, &request.contexts.keys().cloned().collect()) {
         Ok(stages) => stages,
         Err(diagnostics) => return mistakes(&text, &diagnostics),
     };
-    let options = ResolveOptions { target, platform: &platform, pull: Pull::Missing };
+    let contexts = &request.contexts;
+    let options = ResolveOptions { target, platform: &platform, pull: Pull::Missing, contexts };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let resolved = match runtime.block_on(resolve(dockerfile, (&stages, &global), &options, &ToyImages)) {
         Ok(resolved) => resolved,

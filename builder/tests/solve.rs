@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use builder::{
     Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Event, Exec, FileTree, ImageError,
-    ImageSource, Owners, Progress, Pull, RunNetwork, Sandbox, SandboxError, StepError, build,
+    ImageSource, NamedContext, NamedContexts, Owners, Progress, Pull, RunNetwork, Sandbox, SandboxError, StepError,
+    build,
 };
 use layer_store::{Form, Store};
 use oci::{Platform, Reference};
@@ -118,11 +119,16 @@ impl Site {
     }
 
     fn build(&self, dockerfile: &str) -> Result<Built, BuildError> {
+        self.build_with(dockerfile, NamedContexts::new())
+    }
+
+    fn build_with(&self, dockerfile: &str, contexts: NamedContexts) -> Result<Built, BuildError> {
         let context = FileTree::open(&self.context(""), Dockerignore::default(), Owners::Root).unwrap();
         let request = BuildRequest {
             dockerfile: dockerfile.to_owned(),
             context: Some(context),
             build_args: BTreeMap::new(),
+            contexts,
             target: None,
             names: vec!["test/image:latest".parse().unwrap()],
             labels: BTreeMap::new(),
@@ -324,6 +330,37 @@ fn a_linked_copy_is_found_again_on_other_files_below() {
         assert_eq!(last_layer("11", "1"), first);
         assert_eq!(site.files(), ["a=11", "tmp/x/f=f"]);
         assert_ne!(last_layer("11", "2"), first, "the owner of the directory above its destination is in its layer");
+    });
+}
+
+#[test]
+fn files_of_a_named_context_count_by_content_and_its_own_ignore_file() {
+    check(|site| {
+        let named = site.directory.path().join("named");
+        std::fs::create_dir(&named).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(named.join(name), text).unwrap();
+        write("f", "1");
+        write("left-out", "1");
+        let built = |dockerfile: &str| {
+            let ignore = Dockerignore::parse("left-out").unwrap();
+            let tree = FileTree::open(&named, ignore, Owners::Root).unwrap();
+            let contexts = [("named".to_owned(), NamedContext::Tree(Arc::new(tree)))];
+            site.build_with(dockerfile, contexts.into()).map(|built| (built.id, site.ran(), site.files()))
+        };
+        let copied = "FROM scratch\nCOPY --from=named / /\nRUN [\"write\", \"/b\", \"2\"]\n";
+        let (first, ran, files) = built(copied).unwrap();
+        assert_eq!((ran.len(), files), (1, vec!["b=2".to_owned(), "f=1".to_owned()]));
+        write("left-out", "2");
+        let (again, ran, _) = built(copied).unwrap();
+        assert_eq!((again == first, ran.len()), (true, 0));
+        write("f", "2");
+        let (_, ran, files) = built(copied).unwrap();
+        assert_eq!((ran.len(), files), (1, vec!["b=2".to_owned(), "f=2".to_owned()]));
+        let (_, _, files) = built("FROM named\nRUN [\"write\", \"/b\", \"3\"]\n").unwrap();
+        assert_eq!(files, ["b=3", "f=2"]);
+        let error = built("FROM scratch\nCOPY --from=named left-out /\n").unwrap_err();
+        let BuildError::Solve(error) = error else { panic!("{error}") };
+        assert!(matches!(error.source, StepError::SelectContext { .. }), "{:?}", error.source);
     });
 }
 

@@ -10,7 +10,7 @@ mod dump;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dockerfile::{
     BuildArguments, CheckOptions, CopySource, CopySources, Diagnostic, Dockerfile, GlobalScope, Heredoc, Instruction,
@@ -144,7 +144,7 @@ fn tell(text: &str, parsed: &Parsed) {
     let source = Source::new(text);
     assert_eq!(targets(&parsed.dockerfile, &source).len(), parsed.dockerfile.stages.len());
     let (global, _) = GlobalScope::read(&parsed.dockerfile.global_args, BuildArguments::default());
-    let Ok(stages) = Stages::read(&parsed.dockerfile, &global) else { return };
+    let Ok(stages) = Stages::read(&parsed.dockerfile, &global, &BTreeSet::new()) else { return };
     let Some(target) = stages.target(None) else { return };
     let names = |outline: Outline| outline.args.into_iter().map(|arg| arg.name).collect::<Vec<_>>();
     let outline = outline((&parsed.dockerfile, &source), (&stages, &global), target);

@@ -3,10 +3,12 @@
 //! | file | what |
 //! |---|---|
 //! | `dockerfile.rs` | finds and reads the Dockerfile and its ignore file |
+//! | `named_context.rs` | what `--build-context` names |
 //! | `call.rs` | `--check` and `--call`: what is told instead of building |
 
 mod call;
 mod dockerfile;
+mod named_context;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use oci::{Platform, Reference};
 use self::call::{Call, CallRequest, Method};
 pub(crate) use self::dockerfile::NoDockerfile;
 use self::dockerfile::{read_dockerfile, read_ignore};
+use self::named_context::named_contexts;
 use crate::config::caller_variable;
 use crate::ending::Ending;
 use crate::output;
@@ -44,6 +47,9 @@ pub(crate) struct BuildArgs {
     /// Set a build argument; without a value, to the caller's variable of that name
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
+    /// Put a directory, or an image as `docker-image://IMAGE`, in the place of the stage or image NAME
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    build_contexts: Vec<String>,
     /// Stage to build, by name or number [default: the last]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
@@ -107,6 +113,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
             dockerfile: source.dockerfile,
             ignore,
             build_args: build_args(&args.build_args)?,
+            contexts: named_contexts(&args.build_contexts)?,
             target: args.target.clone(),
             platform,
             pull: pull(args),
@@ -119,6 +126,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
         dockerfile: source.dockerfile.text.clone(),
         context: Some(tree),
         build_args: build_args(&args.build_args)?,
+        contexts: named_contexts(&args.build_contexts)?,
         target: args.target.clone(),
         names: names(&args.tags)?,
         labels: args.labels.iter().map(|label| label_of(label)).collect::<Result<_, _>>()?,

@@ -274,7 +274,7 @@ mod tests {
         let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let builtin = BTreeMap::from([("TARGETARCH".to_owned(), "amd64".to_owned())]);
         let (global, _) = GlobalScope::read(&dockerfile.global_args, BuildArguments { given, builtin });
-        let stages = Stages::read(&dockerfile, &global).unwrap();
+        let stages = Stages::read(&dockerfile, &global, &BTreeSet::new()).unwrap();
         let target = stages.target(target).unwrap();
         let outline = outline((&dockerfile, &Source::new(source)), (&stages, &global), target).unwrap();
         let line = |location: &Location| location.ranges[0].start.line;

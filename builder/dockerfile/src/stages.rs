@@ -1,11 +1,13 @@
 //! What the names of a Dockerfile mean: which stage begins with which, and which takes files from which.
 //!
 //! ```text
+//! any name            a context that the command line gives this name, before all else
 //! FROM name           an earlier stage │ `scratch` │ an image, be there a later stage of that name or not
 //! COPY --from=name    an earlier stage, by name or number │ an image; a later stage is a mistake
 //! RUN --mount=from=…  the same, without numbers
 //! ```
 //!
+//! - A stage of the name of a context is that context, wherever it is used.
 //! - Names of stages ignore case. Of two earlier stages of one name the later one is meant.
 //! - A stage that the target does not need may hold mistakes of this kind: nobody looks.
 //!
@@ -25,6 +27,8 @@ pub struct Stages<'a> {
     bases: Vec<StageBase>,
     /// The places of the stages of a name in lower case, in order.
     by_name: BTreeMap<String, Vec<usize>>,
+    /// The names that contexts were given, by their short forms.
+    contexts: BTreeMap<String, String>,
 }
 
 /// What a stage begins with.
@@ -43,6 +47,8 @@ pub enum Meaning {
     Scratch,
     /// The stage at this place.
     Stage(usize),
+    /// The context that the command line gives this name.
+    Context(String),
     /// Something outside of the file: an image.
     Image(String),
 }
@@ -62,25 +68,34 @@ pub struct SourceName<'a> {
 pub type ImageTriggers = BTreeMap<usize, Vec<Located<Instruction>>>;
 
 impl<'a> Stages<'a> {
-    /// Settles what the stages of `dockerfile` begin with.
+    /// Settles what the stages of `dockerfile` begin with, where these names are those of contexts.
     ///
     /// # Errors
     ///
     /// Every base whose name cannot be expanded or is blank afterwards.
-    pub fn read(dockerfile: &'a Dockerfile, global: &GlobalScope) -> Result<Self, Vec<Diagnostic>> {
-        let (stages, diagnostics) = Self::read_all(dockerfile, global);
+    pub fn read(
+        dockerfile: &'a Dockerfile,
+        global: &GlobalScope,
+        contexts: &BTreeSet<String>,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let (stages, diagnostics) = Self::read_all(dockerfile, global, contexts);
         if diagnostics.is_empty() { Ok(stages) } else { Err(diagnostics) }
     }
 
     /// Settles what the stages begin with as far as that is possible: a base with a mistake is an image without a name.
-    pub(crate) fn read_all(dockerfile: &'a Dockerfile, global: &GlobalScope) -> (Self, Vec<Diagnostic>) {
+    pub(crate) fn read_all(
+        dockerfile: &'a Dockerfile,
+        global: &GlobalScope,
+        contexts: &BTreeSet<String>,
+    ) -> (Self, Vec<Diagnostic>) {
         let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, stage) in dockerfile.stages.iter().enumerate() {
             if let Some(name) = stage.name() {
                 by_name.entry(name).or_default().push(index);
             }
         }
-        let mut stages = Self { dockerfile, bases: Vec::new(), by_name };
+        let contexts = contexts.iter().map(|name| (short(name), name.clone())).collect();
+        let mut stages = Self { dockerfile, bases: Vec::new(), by_name, contexts };
         let mut diagnostics = Vec::new();
         for (index, stage) in dockerfile.stages.iter().enumerate() {
             let name = base_name(stage, global).unwrap_or_else(|diagnostic| {
@@ -124,7 +139,7 @@ impl<'a> Stages<'a> {
     pub fn instructions(&self, index: usize) -> impl Iterator<Item = &'a Located<Instruction>> {
         let base = match self.bases[index].meaning {
             Meaning::Stage(base) => self.stage(base).instructions.as_slice(),
-            Meaning::Scratch | Meaning::Image(_) => &[],
+            Meaning::Scratch | Meaning::Context(_) | Meaning::Image(_) => &[],
         };
         let triggers = base.iter().filter_map(|located| match &located.value {
             Instruction::Onbuild(onbuild) => Some(onbuild.instruction.as_ref()),
@@ -142,7 +157,12 @@ impl<'a> Stages<'a> {
         if source.may_be_number
             && let Ok(number) = source.text.parse::<i64>()
         {
-            return self.numbered(index, number, source.span).map(Meaning::Stage);
+            let stage = self.numbered(index, number, source.span)?;
+            let context = self.stage(stage).name().and_then(|name| self.context(&name));
+            return Ok(context.unwrap_or(Meaning::Stage(stage)));
+        }
+        if let Some(context) = self.context(source.text) {
+            return Ok(context);
         }
         if let Some(earlier) = self.named_before(source.text, index) {
             return Ok(Meaning::Stage(earlier));
@@ -194,11 +214,19 @@ impl<'a> Stages<'a> {
     }
 
     fn base_meaning(&self, name: &str, index: usize) -> Meaning {
+        if let Some(context) = self.context(name) {
+            return context;
+        }
         match self.named_before(name, index) {
             Some(stage) => Meaning::Stage(stage),
             None if name == SCRATCH => Meaning::Scratch,
             None => Meaning::Image(name.to_owned()),
         }
+    }
+
+    /// Returns the context of this name.
+    fn context(&self, name: &str) -> Option<Meaning> {
+        self.contexts.get(&short(name)).cloned().map(Meaning::Context)
     }
 
     /// Returns the last stage of this name before stage `before`.
@@ -267,6 +295,14 @@ impl<'a> Stages<'a> {
     }
 }
 
+/// Returns the shortest form of a name, in lower case: `docker.io/library/alpine:latest` is `alpine`.
+fn short(name: &str) -> String {
+    let name = name.to_lowercase();
+    let familiar = name.strip_prefix("docker.io/").map(|path| path.strip_prefix("library/").unwrap_or(path));
+    let familiar = familiar.unwrap_or(&name);
+    familiar.strip_suffix(":latest").unwrap_or(familiar).to_owned()
+}
+
 const SCRATCH: &str = "scratch";
 
 /// How many stages are looked at in search of a circle: a hostile file must not take time in proportion to the product of its
@@ -277,7 +313,7 @@ impl Meaning {
     pub(crate) fn stage(&self) -> Option<usize> {
         match self {
             Self::Stage(index) => Some(*index),
-            Self::Scratch | Self::Image(_) => None,
+            Self::Scratch | Self::Context(_) | Self::Image(_) => None,
         }
     }
 }
@@ -317,7 +353,7 @@ mod tests {
         let dockerfile = parse(source).dockerfile;
         let (global, _) = GlobalScope::read(&dockerfile.global_args, BuildArguments::default());
         let titles = |diagnostics: Vec<Diagnostic>| diagnostics.into_iter().map(|d| d.title).collect::<Vec<_>>();
-        let stages = Stages::read(&dockerfile, &global).map_err(titles)?;
+        let stages = Stages::read(&dockerfile, &global, &BTreeSet::new()).map_err(titles)?;
         let target = stages.target(None).unwrap();
         stages.needed(target, &ImageTriggers::new()).map(|needed| needed.into_iter().collect()).map_err(titles)
     }
@@ -346,6 +382,27 @@ mod tests {
     #[test]
     fn a_later_stage_of_the_name_of_an_image_does_not_stand_in_its_way() {
         assert_eq!(check("FROM node AS build\nFROM alpine AS node\nCOPY --from=build / /\n"), Ok(vec![0, 1]));
+    }
+
+    #[test]
+    fn a_context_stands_for_the_stage_and_the_image_of_its_name() {
+        let meanings = |context: &str, source: &str| {
+            let dockerfile = parse(source).dockerfile;
+            let (global, _) = GlobalScope::read(&dockerfile.global_args, BuildArguments::default());
+            let stages = Stages::read(&dockerfile, &global, &BTreeSet::from([context.to_owned()])).unwrap();
+            let last = stages.count() - 1;
+            let sources = stages.sources(last, &[]).map(Result::unwrap);
+            std::iter::once(stages.base(last).meaning.clone()).chain(sources).collect::<Vec<_>>()
+        };
+        let context = |name: &str| Meaning::Context(name.to_owned());
+        let image = |name: &str| Meaning::Image(name.to_owned());
+        assert_eq!(meanings("alpine", "FROM alpine\n"), [context("alpine")]);
+        assert_eq!(meanings("docker.io/library/alpine", "FROM alpine:latest\n"), [context("docker.io/library/alpine")]);
+        assert_eq!(meanings("alpine", "FROM alpine:3\n"), [image("alpine:3")]);
+        assert_eq!(meanings("scratch", "FROM scratch\n"), [context("scratch")]);
+        let copies = "FROM a AS Base\nFROM b\nCOPY --from=0 / /\nCOPY --from=base / /\nCOPY --from=other / /\n";
+        assert_eq!(meanings("base", copies), [image("b"), context("base"), context("base"), image("other")]);
+        assert_eq!(meanings("late", "FROM a\nCOPY --from=late / /\nFROM b AS late\nFROM a\n"), [image("a")]);
     }
 
     #[test]

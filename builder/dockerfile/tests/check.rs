@@ -73,6 +73,7 @@ fn checked(case: &Path, source: &str) -> Vec<Diagnostic> {
     let (target, patterns) = (read("target.txt"), read("dockerignore"));
     let ignored = |path: &str| ignored_by(patterns.as_deref().unwrap_or_default(), path);
     let options = CheckOptions {
+        contexts: BTreeSet::new(),
         arguments: BuildArguments { given: pairs(&read("args.txt").unwrap_or_default()), builtin: builtin() },
         target: target.as_deref().map(str::trim),
         bases: bases(case),

@@ -24,7 +24,7 @@ use crate::copy::{CopyError, CopyOptions, copy, copy_inline};
 use crate::dockerignore::Dockerignore;
 use crate::draft::{Below, Draft, Leading, Standing, There};
 use crate::file_tree::{FileTree, Owners};
-use crate::graph::{Archives, Copy, CopyFrom, FileAction, Ground, NodeId, Op};
+use crate::graph::{Archives, Copy, CopyFrom, FileAction, Ground, NodeId, Op, TreeName};
 use crate::layer_writer::LayerWriter;
 use crate::progress::Event;
 use crate::rootfs::{Owner, WriteError};
@@ -93,9 +93,11 @@ fn copy_files(
         let (layer, _) = written.map_err(|source| copying.failed(source))?;
         return Ok(Executed { change: Change::Layer(layer.diff_id), content: None });
     }
-    match selected {
-        Some(selected) => copying.run(context(solver)?, &selected.selection, selected.holdings),
-        None => with_sources(solver, action, stage, |tree, selection| copying.run(tree, &selection, Holdings::new())),
+    match (selected, &action.from) {
+        (Some(selected), CopyFrom::Context(name)) => {
+            copying.run(context(solver, name)?, &selected.selection, selected.holdings)
+        }
+        _ => with_sources(solver, action, stage, |tree, selection| copying.run(tree, &selection, Holdings::new())),
     }
 }
 
@@ -202,9 +204,9 @@ fn with_sources<T>(
 ) -> Result<T, StepError> {
     let exclude = Dockerignore::of_patterns(&action.exclude).expect("planning has read the patterns");
     let options = SelectOptions { exclude, parents: action.parents };
-    match action.from {
-        CopyFrom::Context => {
-            let tree = context(solver)?;
+    match &action.from {
+        CopyFrom::Context(name) => {
+            let tree = context(solver, name)?;
             let selection =
                 select(tree, &action.sources, &options).map_err(|source| StepError::SelectContext { source })?;
             work(tree, selection)
@@ -220,26 +222,27 @@ fn with_sources<T>(
     }
 }
 
-/// Returns the build context, with what is known of it.
-fn context(solver: &Solver) -> Result<&FileTree, StepError> {
-    let tree = solver.context.as_deref().ok_or(StepError::NoContext)?;
+/// Returns a build context, with what is known of it.
+fn context<'a>(solver: &'a Solver, name: &TreeName) -> Result<&'a FileTree, StepError> {
+    let tree = solver.trees.get(name).ok_or(StepError::NoContext)?;
     tree.set_index(|| read_index(solver, tree));
     Ok(tree)
 }
 
-/// Reads what is known of the build context; it can be lost without harm.
+/// Reads what is known of a build context; it can be lost without harm.
 fn read_index(solver: &Solver, tree: &FileTree) -> ContextIndex {
     let bytes = solver.backend.store.read_context(&tree.name()).ok().flatten();
     ContextIndex::read(bytes.unwrap_or_default())
 }
 
-/// Keeps what was learnt of the build context for the next build.
-pub(crate) fn keep_index(solver: &Solver) {
-    let Some(tree) = &solver.context else { return };
-    let Some(bytes) = tree.index().and_then(ContextIndex::updated) else { return };
-    if let Err(error) = solver.backend.store.write_context(&tree.name(), &bytes) {
-        let text = format!("the files of the build context will be read again by the next build: {error}");
-        solver.backend.progress.event(Event::Note { text: &text });
+/// Keeps what was learnt of the build contexts for the next build.
+pub(crate) fn keep_indexes(solver: &Solver) {
+    for tree in solver.trees.values() {
+        let Some(bytes) = tree.index().and_then(ContextIndex::updated) else { continue };
+        if let Err(error) = solver.backend.store.write_context(&tree.name(), &bytes) {
+            let text = format!("the files of the build context will be read again by the next build: {error}");
+            solver.backend.progress.event(Event::Note { text: &text });
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::sandbox::SandboxError;
 use crate::select::SelectError;
 use crate::solve::Solver;
 
-pub(crate) use file::{Digested, context_digest, keep_index, linked_key, stage_digest};
+pub(crate) use file::{Digested, context_digest, keep_indexes, linked_key, stage_digest};
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]

@@ -4,21 +4,29 @@ use dockerfile::{Add, Copy as CopyInstruction, CopySource, CopySources, Literal,
 
 use super::run::not_built;
 use super::stage::{StageState, absolute};
-use super::{PlanError, PlanProblem, PlannedOp};
+use super::{Copied, PlanError, PlanProblem, PlannedOp};
 use crate::dockerignore::Dockerignore;
-use crate::graph::{Archives, Copy, CopyFrom, FileAction, Ground, InlineFile, NodeId, Op, Parents};
+use crate::graph::{Archives, Copy, CopyFrom, FileAction, Ground, InlineFile, Op, Parents, TreeName};
 use crate::spanned::Spanned;
 
 pub(super) fn copy(
     state: &StageState,
     instruction: &CopyInstruction,
-    from: Option<NodeId>,
+    from: Option<Copied>,
 ) -> Result<PlannedOp, PlanError> {
     let mode = mode(state, instruction.chmod.as_ref())?;
     let (mut copy, destination) = files(state, &instruction.files, instruction.chown.as_ref(), mode.as_ref())?;
-    if from.is_some() {
-        copy.from = CopyFrom::Input;
-    }
+    let from = match from {
+        Some(Copied::Node(node)) => {
+            copy.from = CopyFrom::Input;
+            Some(node)
+        }
+        Some(Copied::Tree(name)) => {
+            copy.from = CopyFrom::Context(name);
+            None
+        }
+        None => None,
+    };
     if instruction.keeps_parents {
         copy.parents = Parents::Kept;
     }
@@ -96,18 +104,33 @@ fn files(
     }
     let written = state.expand(&files.destination)?;
     let copy = Copy {
-        from: CopyFrom::Context,
+        inline,
+        owner: flag(state, chown)?,
+        mode: mode.cloned(),
+        ..plain(TreeName::Main, sources, destination(state, &written))
+    };
+    Ok((copy, written))
+}
+
+/// Returns the op that begins a stage with all files of a named context.
+pub(super) fn all_of_tree(name: &str) -> Op {
+    Op::File(FileAction::Copy(plain(TreeName::Named(name.to_owned()), vec!["/".to_owned()], "/".to_owned())))
+}
+
+/// Returns a copy without any flags.
+fn plain(from: TreeName, sources: Vec<String>, destination: String) -> Copy {
+    Copy {
+        from: CopyFrom::Context(from),
         sources,
         parents: Parents::Dropped,
         exclude: Vec::new(),
-        inline,
-        destination: destination(state, &written),
-        owner: flag(state, chown)?,
-        mode: mode.cloned(),
+        inline: Vec::new(),
+        destination,
+        owner: None,
+        mode: None,
         archives: Archives::Kept,
         ground: Ground::Below,
-    };
-    Ok((copy, written))
+    }
 }
 
 /// Returns the value of a flag; one that expands to nothing is as good as none.

@@ -22,7 +22,7 @@ use dockerfile::{ExpandError, Instruction, ModeError, PortError, SignalError, So
 use oci::Platform;
 
 use crate::export::{Epoch, EpochError, PlannedEntry, PlannedImage};
-use crate::graph::{FileAction, Graph, NodeId, Op, RunNetwork, Source};
+use crate::graph::{FileAction, Graph, NodeId, Op, RunNetwork, Source, TreeName};
 use crate::images::BaseImage;
 use crate::resolve::{Base, Origin, Resolved, ResolvedInstruction, ResolvedStage};
 use crate::spanned::Spanned;
@@ -119,7 +119,7 @@ struct Planner<'a> {
 
 /// What an instruction comes to.
 enum Planned {
-    Op(PlannedOp),
+    Op(Box<PlannedOp>),
     /// The config has been changed; history shows this, if anything.
     Config {
         created_by: Option<String>,
@@ -132,6 +132,12 @@ struct PlannedOp {
     /// What is copied from, if that is not the build context.
     from: Option<NodeId>,
     created_by: String,
+}
+
+/// What a COPY takes files from.
+enum Copied {
+    Tree(TreeName),
+    Node(NodeId),
 }
 
 /// A stage's place in what people read: `[build 2/4]`.
@@ -164,11 +170,16 @@ impl Planner<'_> {
         let mut counter = Counter::new(stage, self.resolved.stages.len() == 1);
         let label = counter.label(&format!("FROM {}", stage.base_name));
         let top = self.base(&stage.base, label, stage);
+        let is_tree = matches!(stage.base, Base::Tree(_));
         let mut state = match &stage.base {
-            Base::Scratch => StageState::scratch(top, self.options.platform),
+            Base::Scratch | Base::Tree(_) => StageState::scratch(top, self.options.platform),
             Base::Image(image) => StageState::new(top, image.config.clone()),
             Base::Stage(index) => self.states[*index].child(),
         };
+        if is_tree {
+            let created_by = format!("FROM {}", stage.base_name);
+            state.history.push(PlannedEntry { created_by, node: Some(top) });
+        }
         for found in &stage.instructions {
             if let Err(mut error) = self.instruction(&mut state, found, (stage, &mut counter)) {
                 if found.origin == Origin::BaseImage {
@@ -186,6 +197,11 @@ impl Planner<'_> {
         match base {
             Base::Scratch => self.graph.add(Op::Source(Source::Scratch), Vec::new(), label, line),
             Base::Stage(index) => self.states[*index].top,
+            Base::Tree(name) => {
+                let scratch =
+                    self.graph.add(Op::Source(Source::Scratch), Vec::new(), "[internal] scratch".to_owned(), line);
+                self.graph.add(copy::all_of_tree(name), vec![scratch], label, line)
+            }
             Base::Image(image) => {
                 let source = Source::Image {
                     name: image.name.familiar(),
@@ -225,19 +241,12 @@ impl Planner<'_> {
         found: &ResolvedInstruction,
         stage: &ResolvedStage,
     ) -> Result<Planned, PlanError> {
-        let from = found.from.as_ref().map(|base| {
-            let name = match base {
-                Base::Image(image) => image.name.familiar(),
-                Base::Scratch | Base::Stage(_) => "scratch".to_owned(),
-            };
-            self.base(base, format!("[{}] FROM {name}", stage.name), stage)
-        });
+        let from = found.from.as_ref().map(|base| self.copied(base, stage));
         match &found.instruction {
-            Instruction::Run(run) => {
-                run::run(state, run, found.span, (self.options.network, self.given())).map(Planned::Op)
-            }
-            Instruction::Copy(copy) => copy::copy(state, copy, from).map(Planned::Op),
-            Instruction::Add(add) => copy::add(state, add).map(Planned::Op),
+            Instruction::Run(run) => run::run(state, run, found.span, (self.options.network, self.given()))
+                .map(|planned| Planned::Op(Box::new(planned))),
+            Instruction::Copy(copy) => copy::copy(state, copy, from).map(|planned| Planned::Op(Box::new(planned))),
+            Instruction::Add(add) => copy::add(state, add).map(|planned| Planned::Op(Box::new(planned))),
             Instruction::Workdir(workdir) => {
                 let (path, created_by) = state.enter_directory(workdir)?;
                 if path == "/" {
@@ -245,13 +254,23 @@ impl Planner<'_> {
                 }
                 let user = state.config.config.user.clone();
                 let op = Op::File(FileAction::MakeDirectory { path, user });
-                Ok(Planned::Op(PlannedOp { op, from: None, created_by }))
+                Ok(Planned::Op(Box::new(PlannedOp { op, from: None, created_by })))
             }
             Instruction::Arg(arg) => {
                 self.declare(state, arg).map(|created_by| Planned::Config { created_by: Some(created_by) })
             }
             other => config::change(state, other, found.span).map(|created_by| Planned::Config { created_by }),
         }
+    }
+
+    /// Returns what a COPY of a stage takes files from.
+    fn copied(&mut self, base: &Base, stage: &ResolvedStage) -> Copied {
+        let name = match base {
+            Base::Tree(name) => return Copied::Tree(TreeName::Named(name.clone())),
+            Base::Image(image) => image.name.familiar(),
+            Base::Scratch | Base::Stage(_) => "scratch".to_owned(),
+        };
+        Copied::Node(self.base(base, format!("[{}] FROM {name}", stage.name), stage))
     }
 
     /// Returns the time that the image is to have: of the command line, or of an ARG before the first FROM.

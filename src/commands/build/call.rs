@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use builder::{BuildError, CheckRequest, Checked, Dockerignore, Pull, RegistryImages, target_index};
+use builder::{BuildError, CheckRequest, Checked, Dockerignore, NamedContexts, Pull, RegistryImages, target_index};
 use dockerfile::{
     Diagnostic, GlobalScope, Location, Outline, OutlineMount, Parsed, Severity, Source, Stages, Target, outline,
     targets,
@@ -59,6 +59,7 @@ pub(super) struct CallRequest {
     pub(super) dockerfile: DockerfileText,
     pub(super) ignore: Dockerignore,
     pub(super) build_args: BTreeMap<String, String>,
+    pub(super) contexts: NamedContexts,
     pub(super) target: Option<String>,
     pub(super) platform: Platform,
     pub(super) pull: Pull,
@@ -170,7 +171,7 @@ fn outlined(request: &CallRequest) -> anyhow::Result<Outline> {
     if !diagnostics.is_empty() {
         return Err(mistakes(request, diagnostics));
     }
-    let stages = Stages::read(&parsed.dockerfile, &global);
+    let stages = Stages::read(&parsed.dockerfile, &global, &request.contexts.keys().cloned().collect());
     let stages = stages.map_err(|diagnostics| mistakes(request, diagnostics))?;
     let target = target_index(&stages, target).map_err(|error| failure(request, error.into()))?;
     let source = Source::new(&request.dockerfile.text);
@@ -198,6 +199,7 @@ fn ask(request: &CallRequest, session: &Session) -> anyhow::Result<Checked> {
         dockerfile: &request.dockerfile.text,
         ignore: &request.ignore,
         build_args: request.build_args.clone(),
+        contexts: &request.contexts,
         target: request.target.as_deref(),
         platform: &request.platform,
         pull: request.pull,

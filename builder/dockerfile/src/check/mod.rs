@@ -57,6 +57,8 @@ pub struct CheckOptions<'a> {
     pub arguments: BuildArguments,
     /// The stage that is built, by name or number; `None` checks all stages.
     pub target: Option<&'a str>,
+    /// The names that the command line gives contexts.
+    pub contexts: BTreeSet<String>,
     /// The base images that are known, by their names after expansion.
     pub bases: BTreeMap<String, BaseFacts>,
     /// Says which line of which file leaves a path of the build context out, as in `.dockerignore:3`; `None` when nothing does.
@@ -95,7 +97,7 @@ pub fn check(parsed: &Parsed, options: &CheckOptions<'_>) -> Vec<Diagnostic> {
     let mut report = Report::new(parsed, &options.arguments);
     let (global, mistakes) = GlobalScope::read(&dockerfile.global_args, options.arguments.clone());
     report.mistakes(mistakes);
-    let (stages, mistakes) = Stages::read_all(dockerfile, &global);
+    let (stages, mistakes) = Stages::read_all(dockerfile, &global, &options.contexts);
     report.mistakes(mistakes);
     of_the_file(dockerfile, &global, &mut report);
     let triggers = walk::triggers(options);
@@ -130,7 +132,7 @@ fn of_the_file(dockerfile: &Dockerfile, global: &GlobalScope, report: &mut Repor
 fn needed(stages: &Stages<'_>, target: Option<&str>, triggers: &Triggers, report: &mut Report<'_>) -> BTreeSet<usize> {
     let of_image = |index: usize| match &stages.base(index).meaning {
         Meaning::Image(name) => triggers.get(name).map_or(&[][..], Vec::as_slice),
-        Meaning::Scratch | Meaning::Stage(_) => &[],
+        Meaning::Scratch | Meaning::Stage(_) | Meaning::Context(_) => &[],
     };
     let mut open: Vec<_> = match target {
         Some(_) => stages.target(target).into_iter().collect(),

@@ -99,6 +99,7 @@ impl<'a, 'r> Walk<'a, 'r> {
         match &base.meaning {
             Meaning::Stage(_) => {}
             Meaning::Scratch => self.environment.begin(Some(&[])),
+            Meaning::Context(_) => self.environment.begin(None),
             Meaning::Image(name) => {
                 let facts = self.options.bases.get(name);
                 self.environment.begin(facts.map(|facts| facts.env.as_slice()));
