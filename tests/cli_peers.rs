@@ -55,4 +55,10 @@ fn skopeo_and_umoci_find_the_files_that_wharf_built() {
     run("umoci", &["unpack", "--image", "layout:app", "bundle"], &work);
     let unpacked = run("sh", &["-c", LISTING], &work.join("bundle/rootfs/data"));
     assert_eq!(unpacked, built);
+
+    let other = TestEnv::new(env!("CARGO_BIN_EXE_wharf"));
+    other.file("Dockerfile", "FROM app\n");
+    let context = format!("app=oci-layout://{}:app", work.join("layout").display());
+    other.wharf(&["build", "-q", "-t", "again", "--build-context", &context, "."]).success();
+    assert_eq!(other.wharf(&["run", "--rm", "again", "sh", "-c", &in_container]).success().stdout, built);
 }

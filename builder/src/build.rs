@@ -191,7 +191,7 @@ async fn image(
 fn trees(context: Option<FileTree>, named: NamedContexts) -> BTreeMap<TreeName, Arc<FileTree>> {
     let named = named.into_iter().filter_map(|(name, context)| match context {
         NamedContext::Tree(tree) => Some((TreeName::Named(name), tree)),
-        NamedContext::Image(_) => None,
+        NamedContext::Image(_) | NamedContext::Pinned(_) => None,
     });
     context.map(|tree| (TreeName::Main, Arc::new(tree))).into_iter().chain(named).collect()
 }

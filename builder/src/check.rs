@@ -241,6 +241,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::images::ImagePlace;
     use crate::progress::Progress;
 
     /// A registry where every image but `missing` is for `linux/arm64` and sets `SET`.
@@ -260,7 +261,7 @@ mod tests {
                 }
                 let mut config = ImageConfig::empty("linux/arm64".parse().unwrap());
                 config.config.env = vec!["SET=1".to_owned()];
-                let image = BaseImage { name: name.clone(), id: Digest::of(b""), config, remote: None };
+                let image = BaseImage { name: name.familiar(), id: Digest::of(b""), config, place: ImagePlace::Store };
                 if image.config.platform.runs_on(wanted) {
                     return Ok(image);
                 }

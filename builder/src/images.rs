@@ -9,6 +9,7 @@ use oci::{DiffId, Digest, ImageConfig, Platform, Reference};
 use registry_client::{Client, PullError, RemoteImage};
 use tokio_util::sync::CancellationToken;
 
+use crate::oci_layout::{LayoutError, LayoutImage};
 use crate::progress::{Event, Progress};
 use crate::transfer::{Transfer, TransferError, TransferProgress};
 
@@ -24,14 +25,25 @@ pub enum Pull {
 /// An image that a stage begins with, pinned to one config.
 #[derive(Clone, Debug)]
 pub struct BaseImage {
-    /// As the Dockerfile names it.
-    pub name: Reference,
+    /// As the Dockerfile names it, for people.
+    pub name: String,
     /// The image ID.
     pub id: Digest,
     /// Its config.
     pub config: ImageConfig,
-    /// What its registry said; `None` for an image of the store.
-    pub remote: Option<Arc<RemoteImage>>,
+    /// Where its layers are.
+    pub place: ImagePlace,
+}
+
+/// Where the layers of an image are.
+#[derive(Clone, Debug)]
+pub enum ImagePlace {
+    /// In the store.
+    Store,
+    /// In a registry, which said this of it.
+    Registry(Arc<RemoteImage>),
+    /// In a directory.
+    Layout(Arc<LayoutImage>),
 }
 
 impl BaseImage {
@@ -54,6 +66,8 @@ pub enum ImageError {
     Pull { source: PullError },
     #[error("its layers cannot be fetched")]
     Transfer { source: TransferError },
+    #[error("its layers cannot be taken from its layout")]
+    Layout { source: LayoutError },
     #[error("the image is for {}, but {wanted} is built", .image.config.platform)]
     Platform { wanted: Platform, image: Box<BaseImage> },
 }
@@ -106,14 +120,20 @@ impl RegistryImages {
         if !config.platform.runs_on(platform) {
             return Ok(None);
         }
-        Ok(Some(BaseImage { name: name.clone(), id: id.0, config, remote: None }))
+        Ok(Some(BaseImage { name: name.familiar(), id: id.0, config, place: ImagePlace::Store }))
+    }
+
+    async fn take_layers(&self, image: Arc<LayoutImage>) -> Result<(), ImageError> {
+        let store = self.store.clone();
+        let stored = tokio::task::spawn_blocking(move || image.store_layers(&store)).await;
+        stored.expect("copying layers does not panic").map_err(|source| ImageError::Layout { source })
     }
 
     async fn remote(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
         let remote = self.client.pull_image(name, platform).await.map_err(|source| ImageError::Pull { source })?;
         let config = remote.config.value().clone();
         let id = remote.config.digest();
-        let image = BaseImage { name: name.clone(), id, config, remote: Some(Arc::new(remote)) };
+        let image = BaseImage { name: name.familiar(), id, config, place: ImagePlace::Registry(Arc::new(remote)) };
         if !image.config.platform.runs_on(platform) {
             return Err(ImageError::Platform { wanted: platform.clone(), image: Box::new(image) });
         }
@@ -146,7 +166,11 @@ impl ImageSource for RegistryImages {
         stop: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), ImageError>> {
         async move {
-            let Some(remote) = &base.remote else { return Ok(()) };
+            let remote = match &base.place {
+                ImagePlace::Store => return Ok(()),
+                ImagePlace::Layout(image) => return self.take_layers(Arc::clone(image)).await,
+                ImagePlace::Registry(remote) => remote,
+            };
             let progress: Arc<dyn TransferProgress> = Arc::new(Forwarded(Arc::clone(progress)));
             let transfer = Transfer { store: self.store.clone(), client: Arc::clone(&self.client), progress };
             let stored = tokio::select! {

@@ -38,6 +38,7 @@ mod graph;
 mod images;
 mod layer_writer;
 mod named_context;
+mod oci_layout;
 mod ops;
 mod plan;
 mod progress;
@@ -62,8 +63,9 @@ pub use graph::{
     Archives, Copy, CopyFrom, Exec, FileAction, Graph, Ground, InlineFile, Node, NodeId, Op, Parents, RunNetwork,
     Source, TreeName,
 };
-pub use images::{BaseImage, ImageError, ImageSource, Pull, RegistryImages};
+pub use images::{BaseImage, ImageError, ImagePlace, ImageSource, Pull, RegistryImages};
 pub use named_context::{NamedContext, NamedContexts};
+pub use oci_layout::{LayoutError, LayoutImage, LayoutName, OciLayout};
 pub use ops::StepError;
 pub use plan::{Plan, PlanError, PlanOptions, PlanProblem, plan};
 pub use progress::{Event, Progress};

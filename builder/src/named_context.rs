@@ -6,14 +6,17 @@ use std::sync::Arc;
 use oci::Reference;
 
 use crate::file_tree::FileTree;
+use crate::images::BaseImage;
 
 /// What a name of the command line stands for.
 #[derive(Clone, Debug)]
 pub enum NamedContext {
     /// The files of a directory, with an ignore file of its own.
     Tree(Arc<FileTree>),
-    /// An image.
+    /// The image of this name.
     Image(Reference),
+    /// This image.
+    Pinned(Arc<BaseImage>),
 }
 
 /// The named contexts of a build.

@@ -268,9 +268,10 @@ impl Resolving<'_> {
     fn read_triggers(&mut self, stages: &BTreeSet<usize>) -> Result<(), ResolveError> {
         for &index in stages {
             let from = &self.stages.stage(index).from;
-            let name = self.image(&self.stages.base(index).meaning, from.value.image.span())?;
-            let Some(image) = name.and_then(|name| self.known.get(&name)) else { continue };
-            self.triggers.insert(index, triggers(image, from.span)?);
+            let image = self.pinned(&self.stages.base(index).meaning, from.value.image.span())?;
+            if let Some(image) = image {
+                self.triggers.insert(index, triggers(&image, from.span)?);
+            }
         }
         Ok(())
     }
@@ -299,23 +300,32 @@ impl Resolving<'_> {
         Ok(match meaning {
             Meaning::Scratch => Base::Scratch,
             Meaning::Stage(index) => Base::Stage(needed.range(..index).count()),
-            Meaning::Context(_) | Meaning::Image(_) => match (self.image(meaning, span)?, meaning) {
-                (None, Meaning::Context(name)) => Base::Tree(name.clone()),
-                (name, _) => {
-                    let image = name.and_then(|name| self.known.get(&name));
-                    Base::Image(Arc::clone(image.expect("all images of needed stages were asked for")))
-                }
-            },
+            Meaning::Context(name) if matches!(self.options.contexts[name], NamedContext::Tree(_)) => {
+                Base::Tree(name.clone())
+            }
+            Meaning::Context(_) | Meaning::Image(_) => {
+                Base::Image(self.pinned(meaning, span)?.expect("all images of needed stages were asked for"))
+            }
         })
     }
 
-    /// Returns the image that a name means, if it means one.
+    /// Returns the image that a name means, if it means one that is known.
+    fn pinned(&self, meaning: &Meaning, span: Span) -> Result<Option<Arc<BaseImage>>, ResolveError> {
+        if let Meaning::Context(name) = meaning
+            && let NamedContext::Pinned(image) = &self.options.contexts[name]
+        {
+            return Ok(Some(Arc::clone(image)));
+        }
+        Ok(self.image(meaning, span)?.and_then(|name| self.known.get(&name).cloned()))
+    }
+
+    /// Returns the name of an image that has to be asked for.
     fn image(&self, meaning: &Meaning, span: Span) -> Result<Option<Reference>, ResolveError> {
         match meaning {
             Meaning::Image(name) => reference(name, span).map(Some),
             Meaning::Context(name) => Ok(match &self.options.contexts[name] {
                 NamedContext::Image(reference) => Some(reference.clone().or_latest()),
-                NamedContext::Tree(_) => None,
+                NamedContext::Tree(_) | NamedContext::Pinned(_) => None,
             }),
             Meaning::Scratch | Meaning::Stage(_) => Ok(None),
         }
@@ -364,7 +374,7 @@ fn triggers(image: &BaseImage, span: Span) -> Result<Vec<Located<Instruction>>, 
     let read = |trigger: &String| match parse_trigger(trigger) {
         Ok(located) => Ok(Located { span, ..located }),
         Err(diagnostics) => {
-            let (name, trigger) = (image.name.familiar(), trigger.clone());
+            let (name, trigger) = (image.name.clone(), trigger.clone());
             Err(Spanned::new(span, ResolveProblem::Trigger { name, trigger, diagnostics }).into())
         }
     };

@@ -158,7 +158,7 @@ impl Solver {
     async fn source(&self, id: NodeId) -> Failable<Output> {
         let Some(base) = self.bases.get(&id) else { return Ok(Output::ready(Vec::new())) };
         let fetched = self.backend.images.fetch(base, &self.backend.progress, &self.stop).await;
-        fetched.map_err(|source| self.fail(id, StepError::Base { name: base.name.familiar(), source }))?;
+        fetched.map_err(|source| self.fail(id, StepError::Base { name: base.name.clone(), source }))?;
         let layers = base.diff_ids().map(|diff_id| MadeLayer { diff_id: diff_id.clone(), node: id, created: None });
         Ok(Output::ready(layers.collect()))
     }

@@ -18,8 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use builder::{
-    BaseImage, Dockerignore, FileTree, Graph, ImageError, ImageSource, NamedContext, NamedContexts, Op, Owners,
-    PlanOptions, PlannedImage, Progress, Pull, ResolveError, ResolveOptions, RunNetwork, build_arguments, plan,
+    BaseImage, Dockerignore, FileTree, Graph, ImageError, ImagePlace, ImageSource, NamedContext, NamedContexts, Op,
+    Owners, PlanOptions, PlannedImage, Progress, Pull, ResolveError, ResolveOptions, RunNetwork, build_arguments, plan,
     resolve,
 };
 use dockerfile::{Diagnostic, GlobalScope, Source, Span, Stages};
@@ -36,7 +36,7 @@ impl ImageSource for ToyImages {
         let mut config = toy_config(name.path().rsplit('/').next().unwrap_or_default(), platform);
         config.rootfs.diff_ids.push(DiffId(Digest::of(name.path().as_bytes())));
         let id = Digest::of(name.to_string().as_bytes());
-        Box::pin(std::future::ready(Ok(BaseImage { name: name.clone(), id, config, remote: None })))
+        Box::pin(std::future::ready(Ok(BaseImage { name: name.familiar(), id, config, place: ImagePlace::Store })))
     }
 
     fn fetch<'a>(&'a self, _: &'a BaseImage, _: &'a Arc<dyn Progress>, _: &'a CancellationToken) -> Answer<'a, ()> {

@@ -47,7 +47,7 @@ pub(crate) struct BuildArgs {
     /// Set a build argument; without a value, to the caller's variable of that name
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
-    /// Put a directory, or an image as `docker-image://IMAGE`, in the place of the stage or image NAME
+    /// Put a directory, `docker-image://IMAGE` or `oci-layout://DIRECTORY[:TAG]` in the place of the stage or image NAME
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     build_contexts: Vec<String>,
     /// Stage to build, by name or number [default: the last]
@@ -113,7 +113,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
             dockerfile: source.dockerfile,
             ignore,
             build_args: build_args(&args.build_args)?,
-            contexts: named_contexts(&args.build_contexts)?,
+            contexts: named_contexts(&args.build_contexts, &platform)?,
             target: args.target.clone(),
             platform,
             pull: pull(args),
@@ -126,7 +126,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
         dockerfile: source.dockerfile.text.clone(),
         context: Some(tree),
         build_args: build_args(&args.build_args)?,
-        contexts: named_contexts(&args.build_contexts)?,
+        contexts: named_contexts(&args.build_contexts, &platform)?,
         target: args.target.clone(),
         names: names(&args.tags)?,
         labels: args.labels.iter().map(|label| label_of(label)).collect::<Result<_, _>>()?,

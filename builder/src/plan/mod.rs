@@ -204,7 +204,7 @@ impl Planner<'_> {
             }
             Base::Image(image) => {
                 let source = Source::Image {
-                    name: image.name.familiar(),
+                    name: image.name.clone(),
                     id: image.id.clone(),
                     layers: image.diff_ids().cloned().collect(),
                 };
@@ -267,7 +267,7 @@ impl Planner<'_> {
     fn copied(&mut self, base: &Base, stage: &ResolvedStage) -> Copied {
         let name = match base {
             Base::Tree(name) => return Copied::Tree(TreeName::Named(name.clone())),
-            Base::Image(image) => image.name.familiar(),
+            Base::Image(image) => image.name.clone(),
             Base::Scratch | Base::Stage(_) => "scratch".to_owned(),
         };
         Copied::Node(self.base(base, format!("[{}] FROM {name}", stage.name), stage))
