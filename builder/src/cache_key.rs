@@ -29,7 +29,7 @@ use crate::graph::Op;
 use crate::rootfs::Owner;
 
 /// Raised whenever a change of this program makes the same step give another result.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Where the files of a COPY come from, as its key sees them.
 #[derive(Clone, Debug, Serialize)]

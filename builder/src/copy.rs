@@ -6,7 +6,10 @@
 //! | does not exist | under this name | made, then into it |
 //! | is a file | replaces it | error |
 //!
-//! - A directory that is there keeps its mode, owner and time; one that is made for a source directory takes the source's.
+//! - The destination, if it is there, keeps its mode, owner and time; directories below it take those of the source's
+//!   directories, whether they are there or made. With `--parents` all that are there keep theirs.
+//! - An archive that is unpacked also replaces directories by files and files and links by directories, as layers do; of a
+//!   directory that it has no entry for it knows nothing, so one that is there keeps what it has, and a link is followed.
 //! - Sources go in their order, each archive that is unpacked in its place: of two files at one path the later stays.
 //! - A socket is skipped: no layer can hold one.
 
@@ -36,6 +39,17 @@ pub(crate) struct CopyOptions {
     pub(crate) mode: Option<Mode>,
     /// Whether the destination must be a directory.
     pub(crate) needs_directory: bool,
+    /// What becomes of directories below the destination that are there.
+    pub(crate) merge: Merge,
+}
+
+/// What a directory that is there takes of a source's directory besides its contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merge {
+    /// Mode, owner and time.
+    Metadata,
+    /// Nothing.
+    Contents,
 }
 
 /// Why files could not be copied.
@@ -68,7 +82,7 @@ pub(crate) fn copy<'a>(
     if options.needs_directory && !options.is_directory(draft)? {
         return Err(CopyError::NeedsDirectory { destination: options.destination.clone() });
     }
-    let mut copy = Copy { draft, tree, options, places: Some(0) };
+    let mut copy = Copy { draft, tree, archive: None, options, places: Some(0) };
     for (at, source) in selection.sources.iter().enumerate() {
         if let Some(archive) = archives.get(at).and_then(Option::as_ref) {
             copy.places = copy.places.map(|place| place + source.named_entries().count());
@@ -124,6 +138,8 @@ impl CopyOptions {
 struct Copy<'d, 'a, 'o> {
     draft: &'d mut Draft<'a>,
     tree: &'a FileTree,
+    /// The archive that the tree came out of.
+    archive: Option<&'a Archive>,
     options: &'o CopyOptions,
     /// The place of the next entry among the selection's holdings; `None` for what comes out of an archive.
     places: Option<usize>,
@@ -144,7 +160,8 @@ impl<'a> Copy<'_, 'a, '_> {
     /// Drafts what an archive holds, which keeps its modes.
     fn archive(&mut self, archive: &'a Archive) -> Result<(), CopyError> {
         let options = CopyOptions { mode: None, ..self.options.clone() };
-        let mut copy = Copy { draft: self.draft, tree: &archive.tree, options: &options, places: None };
+        let from = Some(archive);
+        let mut copy = Copy { draft: self.draft, tree: &archive.tree, archive: from, options: &options, places: None };
         archive.selection.sources.iter().try_for_each(|source| copy.source(source))
     }
 
@@ -174,9 +191,20 @@ impl<'a> Copy<'_, 'a, '_> {
     /// Finds or makes a directory below the destination.
     fn enter(&mut self, parent: NodeId, path: &Path, entry: &FileEntry) -> Result<NodeId, WriteError> {
         let name = path.file_name().unwrap_or_default().as_bytes();
+        let is_implied = self.archive.is_some_and(|archive| archive.implies(&entry.path));
+        let attributes = match self.attributes(entry) {
+            Attributes { owner, .. } if is_implied => Attributes { mode: 0o755, owner, modified: MADE },
+            attributes => attributes,
+        };
         match self.draft.look(parent, name)? {
-            There::Nothing => Ok(self.draft.add_directory(parent, name, self.attributes(entry))),
-            There::Directory(directory) => Ok(directory),
+            There::Nothing => Ok(self.draft.add_directory(parent, name, attributes)),
+            There::Directory(directory) => {
+                if self.options.merge == Merge::Metadata && !is_implied {
+                    self.draft.set_attributes(directory, attributes);
+                }
+                Ok(directory)
+            }
+            _ if self.archive.is_some() && !is_implied => Ok(self.draft.add_directory(parent, name, attributes)),
             There::Link(_) | There::File(_) | There::Other => {
                 let full = Path::new(&self.options.destination).join(path);
                 Ok(self.draft.make_directory(&full, self.options.parent_owner())?.0)
@@ -187,7 +215,11 @@ impl<'a> Copy<'_, 'a, '_> {
     /// Drafts anything but a directory.
     fn put(&mut self, parent: NodeId, name: &[u8], entry: &'a FileEntry) -> Result<(), CopyError> {
         let source = Source { tree: self.tree, entry, place: self.next_place() };
-        Ok(self.draft.put(parent, name, Matter::Source(source), self.attributes(entry))?)
+        let (matter, attributes) = (Matter::Source(source), self.attributes(entry));
+        Ok(match self.archive {
+            Some(_) => self.draft.replace(parent, name, matter, attributes)?,
+            None => self.draft.put(parent, name, matter, attributes)?,
+        })
     }
 
     fn next_place(&mut self) -> Option<usize> {
@@ -349,7 +381,13 @@ mod tests {
     }
 
     fn to(destination: &str) -> CopyOptions {
-        CopyOptions { destination: destination.to_owned(), owner: None, mode: None, needs_directory: false }
+        CopyOptions {
+            destination: destination.to_owned(),
+            owner: None,
+            mode: None,
+            needs_directory: false,
+            merge: Merge::Metadata,
+        }
     }
 
     fn check(root: &[&str], sources: &[&str], destination: &str, expected: &[&str]) {
@@ -452,7 +490,7 @@ mod tests {
         assert_eq!(header(&written, "old/s"), (0o710, 0, 0, 99), "each file's own mode is changed");
         assert_eq!(header(&written, "old/one").0, 0o600);
         assert_eq!(header(&written, "old/sub/").0, 0o710);
-        assert_eq!(header(&written, "old/"), (0o700, 5, 6, 7), "what is there keeps all it has");
+        assert_eq!(header(&written, "old/"), (0o700, 5, 6, 7), "the destination keeps all it has");
     }
 
     #[test]
@@ -475,6 +513,85 @@ mod tests {
         let written = copy("/lib/x");
         assert_eq!(written.keys().collect::<Vec<_>>(), ["lib/", "lib/x/", "lib/x/e/", "lib/x/e/f"]);
         assert_eq!(header(&written, "lib/"), (0o755, 0, 0, made), "a link is not followed");
+    }
+
+    #[test]
+    fn directories_below_the_destination_take_the_metadata_of_the_source() {
+        let site = Site::new(&["d/sub/deep", "d/sub/f=f", "e/sub"], &["x", "x/sub", "x/sub/old=o"]);
+        for (path, mode, seconds) in [("d/sub", 0o750, 98), ("e/sub", 0o711, 99)] {
+            let path = site.context().join(path);
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            std::fs::File::open(path).unwrap().set_modified(time).unwrap();
+        }
+        let written = site.copy(&["d"], &to("/x")).unwrap();
+        assert_eq!(header(&written, "x/sub/"), (0o750, 0, 0, 98));
+        assert_eq!(header(&written, "x/"), (0o700, 5, 6, 7), "the destination keeps its own");
+        let written = site.copy(&["d"], &CopyOptions { owner: Some((8, 9)), ..to("/x") }).unwrap();
+        assert_eq!(header(&written, "x/sub/"), (0o750, 8, 9, 98));
+        let written = site.copy(&["d", "e"], &to("/x/")).unwrap();
+        assert_eq!(header(&written, "x/sub/"), (0o711, 0, 0, 99), "of several the last");
+        let written = site.copy(&["e"], &to("/x")).unwrap();
+        assert_eq!(written.keys().collect::<Vec<_>>(), ["x/", "x/sub/"], "also of an empty one");
+        let written = site.copy(&["d"], &CopyOptions { merge: Merge::Contents, ..to("/x") }).unwrap();
+        assert_eq!(header(&written, "x/sub/"), (0o700, 5, 6, 7));
+    }
+
+    /// Makes a tar of directories, links and files as [`Site::new`] takes them, with mode 0711, owner 1:2 and time 3.
+    fn archive(entries: &[&str]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for entry in entries {
+            let mut header = tar::Header::new_ustar();
+            header.set_mode(0o711);
+            header.set_uid(1);
+            header.set_gid(2);
+            header.set_mtime(3);
+            header.set_size(0);
+            if let Some((path, text)) = entry.split_once('=') {
+                header.set_size(text.len() as u64);
+                archive.append_data(&mut header, path, text.as_bytes()).unwrap();
+            } else if let Some((path, target)) = entry.split_once('>') {
+                header.set_entry_type(tar::EntryType::Symlink);
+                archive.append_link(&mut header, path, target).unwrap();
+            } else {
+                header.set_entry_type(tar::EntryType::Directory);
+                archive.append_data(&mut header, entry, std::io::empty()).unwrap();
+            }
+        }
+        archive.into_inner().unwrap()
+    }
+
+    fn add(root: &[&str], entries: &[&str]) -> Entries {
+        let site = Site::new(&[], root);
+        std::fs::write(site.context().join("a.tar"), archive(entries)).unwrap();
+        let (tree, selection) = site.select(&["a.tar"]);
+        let archives = crate::unpack::unpack_archives(&site.store, &tree, &selection).unwrap();
+        let below = site.below();
+        let mut draft = Draft::new(Below::Files(&below));
+        copy(&mut draft, &tree, &selection, &archives, &to("/")).unwrap();
+        site.write(&tree, &selection, draft).unwrap()
+    }
+
+    #[test]
+    fn an_archive_replaces_what_is_of_another_kind() {
+        let shown = |root: &[&str], entries: &[&str]| {
+            let written = add(root, entries);
+            written.iter().map(|(path, (is, _))| format!("{path}{is}")).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&["d", "d/f=f"], &["d=new"]), ["d=new"]);
+        assert_eq!(shown(&["d", "d/f=f"], &["d>/x"]), ["d>/x"]);
+        assert_eq!(shown(&["f=f"], &["f", "f/x=x"]), ["f/", "f/x=x"]);
+        assert_eq!(shown(&["d", "l>d"], &["l", "l/x=x"]), ["l/", "l/x=x"]);
+        assert_eq!(shown(&["d", "l>d"], &["l/x=x"]), ["d/", "d/x=x"], "a link is followed where nothing replaces it");
+    }
+
+    #[test]
+    fn an_archive_sets_the_metadata_of_the_directories_it_has_entries_for() {
+        let root = ["has", "has/old=o", "implied"];
+        let written = add(&root, &["./", "has", "has/f=f", "implied/f=f", "made/f=f"]);
+        assert_eq!(header(&written, "has/"), (0o711, 1, 2, 3));
+        assert_eq!(header(&written, "implied/"), (0o700, 5, 6, 7));
+        assert_eq!(header(&written, "made/"), (0o755, 0, 0, u64::try_from(MADE.0).unwrap()));
     }
 
     #[test]

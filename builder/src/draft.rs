@@ -9,7 +9,7 @@
 //!   whose missing parts are made. `..` goes back along the directories that were walked, so it cannot pass the root.
 //! - What was drafted hides what is below, also for the walk; of two files at one place the later stays.
 //! - A linked layer sees nothing below: what leads to its destination is made, with the attributes it has there ([`Leading`]).
-//! - A directory that is below appears only as the parent of something new, with the metadata it has there.
+//! - A directory that is below appears only as the parent of something new, with the metadata it has there, or with new ones.
 //! - What the build itself makes gets [`MADE`] as its time, not the time of the build: the same inputs give the same layer.
 //!
 //! Not here: which files come from where (`copy.rs`), the bytes (`layer_writer.rs`).
@@ -225,6 +225,12 @@ impl<'a> Draft<'a> {
         self.add(Node { path, attributes, matter, parent, is_written: true })
     }
 
+    /// Gives a directory that was found or made other attributes; so it is in the layer.
+    pub(crate) fn set_attributes(&mut self, directory: NodeId, attributes: Attributes) {
+        self.nodes[directory.0].attributes = attributes;
+        self.write_with_parents(directory);
+    }
+
     /// Puts a file at a place; a directory that stands there stays, and is an error.
     pub(crate) fn put(
         &mut self,
@@ -236,6 +242,28 @@ impl<'a> Draft<'a> {
         let path = self.join(parent, name);
         if let There::Directory(_) = self.look(parent, name)? {
             return Err(WriteError::IsADirectory { path: Path::new("/").join(path) });
+        }
+        self.add(Node { path, attributes, matter, parent, is_written: true });
+        Ok(())
+    }
+
+    /// Puts a file at a place; a directory that stands there goes, with all that is in it.
+    pub(crate) fn replace(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        matter: Matter<'a>,
+        attributes: Attributes,
+    ) -> Result<(), WriteError> {
+        let path = self.join(parent, name);
+        if let There::Directory(directory) = self.look(parent, name)? {
+            let nodes = &mut self.nodes;
+            self.ids.retain(|_, id| {
+                let node = &mut nodes[id.0];
+                let goes = *id != directory && node.path.starts_with(&path);
+                node.is_written &= !goes;
+                !goes
+            });
         }
         self.add(Node { path, attributes, matter, parent, is_written: true });
         Ok(())
@@ -284,10 +312,8 @@ impl<'a> Draft<'a> {
     }
 
     fn add(&mut self, node: Node<'a>) -> NodeId {
-        let mut above = node.parent;
-        while node.is_written && !self.nodes[above.0].is_written {
-            self.nodes[above.0].is_written = true;
-            above = self.nodes[above.0].parent;
+        if node.is_written {
+            self.write_with_parents(node.parent);
         }
         let next = NodeId(self.nodes.len());
         let id = *self.ids.entry(node.path.as_os_str().as_bytes().to_vec()).or_insert(next);
@@ -297,6 +323,14 @@ impl<'a> Draft<'a> {
             self.nodes[id.0] = node;
         }
         id
+    }
+
+    /// Puts a directory into the layer, and the directories above it.
+    fn write_with_parents(&mut self, mut directory: NodeId) {
+        while !self.nodes[directory.0].is_written {
+            self.nodes[directory.0].is_written = true;
+            directory = self.nodes[directory.0].parent;
+        }
     }
 
     fn join(&self, parent: NodeId, name: &[u8]) -> PathBuf {

@@ -6,7 +6,8 @@
 //!
 //! - A directory stands for what is in it; a link that is named is followed, a link found inside a directory stays a link.
 //! - `..` and a leading `/` stay inside the tree.
-//! - A wildcard may match nothing; a plain name may not.
+//! - A wildcard may match nothing; a plain name may not. A link that leads nowhere, or to what is left out, is an error.
+//! - A link that is left out itself leads nowhere.
 //! - `--exclude` sees names below each source; a file that is named itself has its own name.
 //! - `--parents` makes a source of the directory before `/./`, or of the root, in which only what matches is found.
 //!
@@ -32,7 +33,7 @@ use std::path::{Path, PathBuf};
 use dockerfile::edit_distance;
 use rustix::fs::FileType;
 
-use self::glob::{glob, is_wildcard};
+use self::glob::{glob, is_wildcard, matches_many};
 use self::parents::with_parents;
 use self::walk::Walk;
 use crate::dockerignore::Dockerignore;
@@ -95,6 +96,8 @@ pub enum SelectError {
     NotFound { pattern: String, similar: Option<String> },
     #[error("`{pattern}` is left out by line {line} of the ignore file (`{rule}`)")]
     Ignored { pattern: String, rule: String, line: usize },
+    #[error("`{pattern}` is a link to `{}`, which is not there or is left out", .target.display())]
+    LeadsNowhere { pattern: String, target: PathBuf },
     #[error("`{pattern}` is not a pattern")]
     Pattern { pattern: String, source: Box<regex::Error> },
     #[error("`{}` is a link in `{pattern}`, and with `--parents` names stay as they are", .path.display())]
@@ -130,6 +133,10 @@ fn contents(walk: &Walk<'_>, pattern: &str) -> Result<Vec<Selected>, SelectError
         if entry.kind() == FileType::Directory {
             walk.below(&entry, &entry, &mut children)?;
             if children.is_empty() && walk.tree.is_ignored(&entry) {
+                // it was only looked into because something in it might have been brought back
+                if matches_many(&clean(pattern)) {
+                    continue;
+                }
                 return Err(absent(walk.tree, pattern, &entry.path));
             }
         } else if walk.is_excluded(name.as_os_str().as_bytes()) {
@@ -143,12 +150,17 @@ fn contents(walk: &Walk<'_>, pattern: &str) -> Result<Vec<Selected>, SelectError
 fn find_sources(tree: &FileTree, pattern: &str) -> Result<Vec<(PathBuf, FileEntry)>, SelectError> {
     let clean = clean(pattern);
     if is_wildcard(&clean) {
-        return glob(tree, pattern, &clean);
+        let found = glob(tree, pattern, &clean)?;
+        return if found.is_empty() && !matches_many(&clean) { Err(absent(tree, pattern, &clean)) } else { Ok(found) };
     }
-    match find(tree, &clean)? {
+    match find(tree, &clean)?.filter(|entry| entry.path == clean || !is_ignored(tree, &clean)) {
         Some(entry) => Ok(vec![(file_name(&clean), entry)]),
         None => Err(absent(tree, pattern, &clean)),
     }
+}
+
+fn is_ignored(tree: &FileTree, path: &Path) -> bool {
+    tree.ignore().is_ignored(path.as_os_str().as_bytes())
 }
 
 /// Removes `.`, `..`, leading and trailing slashes; `..` above the root stays at the root.
@@ -187,6 +199,9 @@ fn absent(tree: &FileTree, pattern: &str, path: &Path) -> SelectError {
             rule: decision.pattern.to_owned(),
             line: decision.line,
         };
+    }
+    if let Ok((target, _)) = tree.link_target(path) {
+        return SelectError::LeadsNowhere { pattern: pattern.to_owned(), target };
     }
     SelectError::NotFound { pattern: pattern.to_owned(), similar: similar(tree, path) }
 }
@@ -321,8 +336,29 @@ mod tests {
         assert_eq!(check("d\n!d/e/y", &["d"]).unwrap(), ["d:e,e/y"]);
         assert_eq!(check("b.txt", &["*.txt"]).unwrap(), ["a.txt:", "arr[0].txt:"]);
         assert!(matches!(check("d\n!a.txt", &["d"]), Err(SelectError::Ignored { line: 1, .. })));
+        assert_eq!(check("*\n!a.txt", &["*"]).unwrap(), ["a.txt:"]);
+        assert_eq!(check("d\n!a.txt", &["d*"]).unwrap(), [""; 0]);
         let error = check("x\nd", &["d/x"]).unwrap_err();
         assert_eq!(error.to_string(), "`d/x` is left out by line 2 of the ignore file (`d`)");
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_an_error_and_one_that_is_left_out_is_not_there() {
+        for pattern in ["l", "l*", "[l]"] {
+            let error = check("d", &[pattern]).unwrap_err();
+            let message = format!("`{pattern}` is a link to `d`, which is not there or is left out");
+            assert_eq!(error.to_string(), message);
+        }
+        for pattern in ["l", "l/x"] {
+            assert!(matches!(check("l", &[pattern]), Err(SelectError::Ignored { line: 1, .. })), "{pattern}");
+        }
+        assert_eq!(check("l", &["*"]).unwrap(), ["a.txt:", "arr[0].txt:", "b.txt:", "d:e,e/y,x,z.log"]);
+    }
+
+    #[test]
+    fn a_name_with_backslashes_is_a_plain_name() {
+        assert_eq!(check("", &["arr\\[0\\].txt"]).unwrap(), ["arr[0].txt:"]);
+        assert!(matches!(check("", &["no\\thing"]), Err(SelectError::NotFound { .. })));
     }
 
     #[test]

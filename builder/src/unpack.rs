@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek};
+use std::path::Path;
 
 use layer_store::{Store, Unpacked};
 use rustix::fs::FileType;
@@ -24,7 +25,14 @@ const BLOCK: usize = 512;
 pub(crate) struct Archive {
     pub(crate) tree: FileTree,
     pub(crate) selection: Selection,
-    _unpacked: Unpacked,
+    unpacked: Unpacked,
+}
+
+impl Archive {
+    /// Tells whether a directory has no entry of its own in the archive.
+    pub(crate) fn implies(&self, directory: &Path) -> bool {
+        self.unpacked.implies(directory)
+    }
 }
 
 /// Unpacks the archives among the selected files; `None` stands for a source that is none.
@@ -47,7 +55,7 @@ fn unpack(store: &Store, archive: Box<dyn Read + Send>, entry: &FileEntry) -> Re
     let tree = FileTree::open(&unpacked.path(), Dockerignore::default(), Owners::Kept).map_err(read)?;
     let selection =
         select(&tree, &["/".to_owned()], &SelectOptions::default()).map_err(|source| read(io::Error::other(source)))?;
-    Ok(Archive { tree, selection, _unpacked: unpacked })
+    Ok(Archive { tree, selection, unpacked })
 }
 
 /// Opens a file as an archive; `None` when it is none.

@@ -4,14 +4,16 @@
 //! - Names that mean whiteouts in a layer are refused: in an archive they would be files, and files of such names cannot be in a
 //!   layer.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use crate::apply::entries::Entries;
 use crate::apply::tree::{Fault, TreeBuilder};
 use crate::file_error::failed;
+use crate::implied;
 use crate::remove_tree::remove_tree;
 use crate::{ApplyError, FileError, Store, TarError};
 
@@ -19,6 +21,8 @@ use crate::{ApplyError, FileError, Store, TarError};
 #[derive(Debug)]
 pub struct Unpacked {
     directory: PathBuf,
+    /// Directories without an entry.
+    implied: HashSet<PathBuf>,
 }
 
 /// Why an archive could not be unpacked.
@@ -44,7 +48,7 @@ impl Store {
     /// [`UnpackError::Tar`] when it cannot be read, [`UnpackError::Whiteout`] or [`UnpackError::Entry`] with the entry that cannot
     /// be a file. Nothing is left of it then.
     pub fn unpack(&self, tar: impl Read) -> Result<Unpacked, UnpackError> {
-        let unpacked = Unpacked { directory: self.temporary_directory("archive")? };
+        let mut unpacked = Unpacked { directory: self.temporary_directory("archive")?, implied: HashSet::new() };
         let tree = unpacked.path();
         std::fs::create_dir(&tree).map_err(failed("make", &tree))?;
         let mut builder = TreeBuilder::new(&tree, self.overlay_xattrs()?)?;
@@ -55,7 +59,9 @@ impl Store {
             }
             builder.add(&entry, &mut entries).map_err(refused)?;
         }
-        builder.finish().map_err(refused)?;
+        let record = builder.finish().map_err(refused)?;
+        let implied = record.implied.iter().filter_map(|path| implied::read_path(path));
+        unpacked.implied = implied.map(|path| PathBuf::from(OsString::from_vec(path))).collect();
         Ok(unpacked)
     }
 }
@@ -71,6 +77,11 @@ impl Unpacked {
     /// Returns the directory with the archive's files.
     pub fn path(&self) -> PathBuf {
         self.directory.join("tree")
+    }
+
+    /// Tells whether the archive has no entry for a directory (its path in the archive, without links), only for what is in it.
+    pub fn implies(&self, directory: &Path) -> bool {
+        self.implied.contains(directory)
     }
 }
 

@@ -20,11 +20,11 @@ use super::{Change, Executed, StepError};
 use crate::cache_key::LinkedKey;
 use crate::content_digest::{ContentDigest, Holdings, digest_of, entries, find_holdings};
 use crate::context_index::{ContextIndex, Pass, is_settled, now};
-use crate::copy::{CopyError, CopyOptions, copy, copy_inline};
+use crate::copy::{CopyError, CopyOptions, Merge, copy, copy_inline};
 use crate::dockerignore::Dockerignore;
 use crate::draft::{Below, Draft, Leading, Standing, There};
 use crate::file_tree::{FileTree, Owners};
-use crate::graph::{Archives, Copy, CopyFrom, FileAction, Ground, NodeId, Op, TreeName};
+use crate::graph::{Archives, Copy, CopyFrom, FileAction, Ground, NodeId, Op, Parents, TreeName};
 use crate::layer_writer::LayerWriter;
 use crate::progress::Event;
 use crate::rootfs::{Owner, WriteError};
@@ -79,7 +79,11 @@ fn copy_files(
     let is_single = action.sources.len() + action.inline.len() == 1;
     let (destination, mode) = (action.destination.clone(), action.mode.clone());
     let owner = owner(action, files)?;
-    let options = CopyOptions { destination, owner, mode, needs_directory: !is_single };
+    let merge = match action.parents {
+        Parents::Dropped => Merge::Metadata,
+        Parents::Kept => Merge::Contents,
+    };
+    let options = CopyOptions { destination, owner, mode, needs_directory: !is_single, merge };
     let leading = match action.ground {
         Ground::Below => None,
         Ground::Empty => Some(leading(action, files)?),

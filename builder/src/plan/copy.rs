@@ -142,7 +142,7 @@ fn flag(state: &StageState, word: Option<&Word>) -> Result<Option<String>, PlanE
 /// Returns the absolute destination; it keeps a trailing slash where the text says that it is a directory.
 fn destination(state: &StageState, text: &str) -> String {
     let path = absolute(state.directory(), text);
-    let is_directory = text.is_empty() || text.ends_with('/') || text == "." || text.ends_with("/.");
+    let is_directory = text.is_empty() || text.ends_with('/') || text == ".";
     if is_directory && path != "/" { path + "/" } else { path }
 }
 

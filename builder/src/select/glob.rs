@@ -7,13 +7,26 @@ use std::path::{Path, PathBuf};
 use regex::bytes::Regex;
 use rustix::fs::FileType;
 
-use super::{SelectError, file_name, find, list};
+use super::{SelectError, absent, file_name, find, list};
 use crate::dockerignore::pattern_regex;
 use crate::file_tree::{FileEntry, FileTree};
 
-/// Tells whether a path may stand for several.
+/// Tells whether a path is a pattern: it may stand for several, or it has characters with a backslash before them.
 pub(super) fn is_wildcard(path: &Path) -> bool {
     path.as_os_str().as_bytes().iter().any(|byte| b"*?[\\".contains(byte))
+}
+
+/// Tells whether a pattern may stand for several paths, and so also for none.
+pub(super) fn matches_many(path: &Path) -> bool {
+    let mut bytes = path.as_os_str().as_bytes().iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'*' | b'?' | b'[' => return true,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Matches one path component after the other, as Go's `filepath.Glob` does.
@@ -37,9 +50,8 @@ pub(super) fn glob(tree: &FileTree, pattern: &str, clean: &Path) -> Result<Vec<(
     }
     let mut sources = Vec::new();
     for path in found {
-        if let Some(entry) = find(tree, &path)?
-            && !(tree.is_ignored(&entry) && entry.kind() != FileType::Directory)
-        {
+        let entry = find(tree, &path)?.ok_or_else(|| absent(tree, pattern, &path))?;
+        if !(tree.is_ignored(&entry) && entry.kind() != FileType::Directory) {
             sources.push((file_name(&path), entry));
         }
     }

@@ -8,7 +8,7 @@
 //! | size of links, devices and directories | ignored: no content follows |
 //! | type NUL with a name that ends in `/` | a directory |
 //! | one block of zeros, then something else | refused |
-//! | end of file instead of the two blocks of zeros | the end, if no entry is cut |
+//! | end of file instead of the two blocks of zeros, or of one | the end, if no entry is cut |
 //! | a type that is not known | refused |
 
 use std::io::{self, Read, Seek, SeekFrom};
@@ -130,7 +130,10 @@ impl<R: Read> Entries<R> {
         let mut wanted = HEADER_SIZE;
         loop {
             if !self.fill(wanted)? {
-                return if self.start == self.end { Ok(None) } else { Err(TarError::Truncated) };
+                let left = &self.buffer[self.start..self.end];
+                // nothing, or one of the two blocks of zeros
+                let is_end = left.is_empty() || (left.len() == HEADER_SIZE && left.iter().all(|byte| *byte == 0));
+                return if is_end { Ok(None) } else { Err(TarError::Truncated) };
             }
             let input = &self.buffer[self.start..self.end];
             refuse_lone_zero_block(input)?;

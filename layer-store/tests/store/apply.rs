@@ -214,9 +214,11 @@ fn what_follows_the_end_of_the_archive_is_part_of_the_layer() {
     bytes.extend([7; 5000]);
     let layer = place.apply(&bytes).unwrap();
     assert_eq!(place.store.layer(&layer).unwrap().tar_size, bytes.len() as u64);
-    // and a tar without the two blocks of zeros ends where its bytes do
+    // and a tar without the two blocks of zeros, or with only one, ends where its bytes do
     let cut = file("a", "1").bytes();
     assert!(place.apply(&cut).is_ok());
+    assert!(place.apply(&[&cut[..], &[0; 512]].concat()).is_ok());
+    assert!(place.apply(&[&cut[..], &[0; 511]].concat()).is_err());
 }
 
 #[test]

@@ -15,6 +15,14 @@ fn an_archive_becomes_files_and_goes_with_its_handle() {
 }
 
 #[test]
+fn directories_without_an_entry_are_known() {
+    let place = Place::new();
+    let unpacked = place.store.unpack(&tar(&[file("a b/c/f", ""), directory("a b/"), directory("d/")])[..]).unwrap();
+    let implied = ["a b", "a b/c", "d"].map(|path| unpacked.implies(path.as_ref()));
+    assert_eq!(implied, [false, true, false]);
+}
+
+#[test]
 fn names_that_would_hide_files_are_refused() {
     let place = Place::new();
     for name in [".wh.x", "d/.wh.x", ".wh..wh..opq", ".wh.d/x"] {
