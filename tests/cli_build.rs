@@ -110,8 +110,8 @@ error: [2/2] COPY hello.txt / failed
 2 | COPY hello.txt /
   | ^^^^^^^^^^^^^^^^
   caused by: cannot copy from the build context
-  caused by: `hello.txt` is left out by line 2 of the ignore file (`*.txt`)
-hint: remove line 2 of the ignore file, or add `!hello.txt` after it
+  caused by: `hello.txt` is left out by .dockerignore:2 (`*.txt`)
+hint: remove the line .dockerignore:2, or add `!hello.txt` after it
 ";
     check_error("FROM scratch\nCOPY hello.txt /\n", "# text\n*.txt\n", expected);
 }

@@ -69,8 +69,13 @@ fn relative_name(entry: &FileEntry, start: usize) -> &Path {
 pub enum SelectError {
     #[error("`{pattern}` is not there")]
     NotFound { pattern: String, similar: Option<String> },
-    #[error("`{pattern}` is left out by line {line} of the ignore file (`{rule}`)")]
-    Ignored { pattern: String, rule: String, line: usize },
+    #[error("`{pattern}` is left out by {place} (`{rule}`)")]
+    Ignored {
+        pattern: String,
+        rule: String,
+        /// The line of the ignore file that has the rule, as in `.dockerignore:3`.
+        place: String,
+    },
     #[error("`{pattern}` is not a pattern")]
     Pattern { pattern: String, source: Box<regex::Error> },
     #[error("cannot read `{}`", .path.display())]
@@ -202,7 +207,7 @@ fn absent(tree: &FileTree, pattern: &str, path: &Path) -> SelectError {
         return SelectError::Ignored {
             pattern: pattern.to_owned(),
             rule: decision.pattern.to_owned(),
-            line: decision.line,
+            place: tree.ignore().place(decision.line),
         };
     }
     SelectError::NotFound { pattern: pattern.to_owned(), similar: similar(tree, path) }
@@ -265,9 +270,11 @@ mod tests {
         assert_eq!(check("**/*.log", &["d"]).unwrap(), ["d:e,e/y,x"]);
         assert_eq!(check("d\n!d/e/y", &["d"]).unwrap(), ["d:e,e/y"]);
         assert_eq!(check("b.txt", &["*.txt"]).unwrap(), ["a.txt:", "arr[0].txt:"]);
-        assert!(matches!(check("d\n!a.txt", &["d"]), Err(SelectError::Ignored { line: 1, .. })));
+        assert!(matches!(check("d\n!a.txt", &["d"]), Err(SelectError::Ignored { .. })));
         let error = check("x\nd", &["d/x"]).unwrap_err();
-        assert_eq!(error.to_string(), "`d/x` is left out by line 2 of the ignore file (`d`)");
+        assert_eq!(error.to_string(), "`d/x` is left out by .dockerignore:2 (`d`)");
+        let error = check("d\n!a.txt", &["d"]).unwrap_err();
+        assert_eq!(error.to_string(), "`d` is left out by .dockerignore:1 (`d`)");
     }
 
     #[test]

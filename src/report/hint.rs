@@ -87,8 +87,8 @@ fn of_select(error: &(dyn Error + 'static)) -> Option<String> {
         SelectError::NotFound { .. } => {
             Some("sources are looked up in the build context, the directory after `wharf build`".to_owned())
         }
-        SelectError::Ignored { pattern, line, .. } => {
-            Some(format!("remove line {line} of the ignore file, or add `!{}` after it", shown(pattern)))
+        SelectError::Ignored { pattern, place, .. } => {
+            Some(format!("remove the line {}, or add `!{}` after it", shown(place), shown(pattern)))
         }
         _ => None,
     }
