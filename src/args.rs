@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    BuildArgs, BuilderPruneArgs, DfArgs, HistoryArgs, ImagePruneArgs, ImagesArgs, InspectArgs, LoginArgs, LogoutArgs,
-    PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs,
+    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, HistoryArgs, ImagePruneArgs, ImagesArgs, InspectArgs,
+    LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs,
 };
 
 /// Builds container images from Dockerfiles, keeps them in a local store and moves them to and from registries.
@@ -62,6 +62,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BuilderCommand,
     },
+    /// Look at build contexts
+    Context {
+        #[command(subcommand)]
+        command: ContextCommand,
+    },
     /// Manage the store
     System {
         #[command(subcommand)]
@@ -103,6 +108,13 @@ pub(crate) enum BuilderCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// List what a build can see
+    #[command(visible_alias = "list")]
+    Ls(ContextLsArgs),
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
     /// Show how much disk the store uses
     Df(DfArgs),
@@ -135,7 +147,7 @@ impl Command {
             Self::Run(_) | Self::Pull(_) | Self::Push(_) | Self::Rmi(_) => true,
             Self::Image { .. } | Self::Builder { .. } | Self::System { .. } => true,
             Self::Images(_) | Self::History(_) | Self::Inspect(_) | Self::Tag(_) => false,
-            Self::Login(_) | Self::Logout(_) | Self::Version(_) => false,
+            Self::Login(_) | Self::Logout(_) | Self::Version(_) | Self::Context { .. } => false,
         }
     }
 }
@@ -181,7 +193,9 @@ mod tests {
 
     #[test]
     fn only_what_builds_needs_namespaces() {
-        for (line, expected) in [("build .", true), ("build --check .", false), ("build --call=targets .", false)] {
+        for (line, expected) in
+            [("build .", true), ("build --check .", false), ("build --call=targets .", false), ("context ls", false)]
+        {
             assert_eq!(parse(line).unwrap().needs_namespace(), expected, "{line}");
         }
     }

@@ -163,8 +163,7 @@ fn what_is_not_built_yet_is_refused() {
     let env = env();
     env.file("Dockerfile", "FROM scratch\nLABEL a=b\n");
     let refused = [
-        &["build", "-"][..],
-        &["build", "https://example.com/x.git"],
+        &["build", "https://example.com/x.git"][..],
         &["build", "--platform", "linux/s390x", "."],
         &["build", "--squash", "."],
         &["build", "--secret", "id=x", "."],
@@ -174,7 +173,7 @@ fn what_is_not_built_yet_is_refused() {
         env.wharf(arguments).exits_with(125);
     }
     let missing = env.wharf(&["build", "-f", "Containerfile", "."]).exits_with(1).stderr;
-    assert_eq!(missing, "error: there is no Dockerfile `Containerfile`\nhint: did you mean `--file ./Dockerfile`?\n");
+    assert_eq!(missing, "error: there is no Dockerfile `Containerfile`\nhint: did you mean `--file Dockerfile`?\n");
 }
 
 #[test]
