@@ -2,10 +2,15 @@
 //!
 //! `wharf image ls` and its like are second names of the short verbs: [`Command::short`] turns one into the other, so that
 //! everything behind knows each verb once.
+//!
+//! Every switch can be given a truth value, as in `--pull=false`: [`with_values`] sees to it in one place.
 
+use std::any::TypeId;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, HistoryArgs, ImagePruneArgs, ImagesArgs, InspectArgs,
@@ -120,6 +125,61 @@ pub(crate) enum SystemCommand {
     Df(DfArgs),
 }
 
+impl Cli {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, or the help that it asks for.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        let is_help = |error: &clap::Error| {
+            matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+        };
+        match with_values(Self::command()).try_get_matches_from(&words) {
+            Ok(matches) => Self::from_arg_matches(&matches),
+            // help shows switches as what they are
+            Err(error) if is_help(&error) => {
+                Err(Self::command().try_get_matches_from(words).err().filter(is_help).unwrap_or(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Lets every switch of `command` and its verbs take a truth value after `=`; the last one given counts.
+fn with_values(command: clap::Command) -> clap::Command {
+    command.mut_args(with_value).mut_subcommands(with_values)
+}
+
+fn with_value(arg: clap::Arg) -> clap::Arg {
+    let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let takes_value =
+        matches!(arg.get_action(), ArgAction::Set) && arg.get_value_parser().type_id() == TypeId::of::<bool>();
+    if !is_switch && !takes_value {
+        return arg;
+    }
+    let arg = if is_switch { arg.default_value("false") } else { arg };
+    let id = arg.get_id().clone();
+    arg.action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .value_parser(truth_value)
+        .overrides_with(id)
+}
+
+/// Reads a truth value as docker does.
+///
+/// Spec: Go's `strconv.ParseBool`.
+pub(crate) fn truth_value(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
 impl Command {
     /// Returns the command under its short name, where it has one.
     pub(crate) fn short(self) -> Self {
@@ -155,15 +215,18 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Cli::read(format!("wharf {line}").split_whitespace().map(OsString::from))
+    }
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
-        Cli::try_parse_from(format!("wharf {line}").split_whitespace()).map(|cli| cli.command.short())
+        read(line).map(|cli| cli.command.short())
     }
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        with_values(Cli::command()).debug_assert();
     }
 
     #[test]
@@ -180,6 +243,41 @@ mod tests {
             assert_eq!(args.image_and_command, expected, "{line}");
             assert!(args.rm, "{line}");
         }
+    }
+
+    #[test]
+    fn switches_take_truth_values_and_the_last_counts() {
+        for (line, expected) in [
+            ("build --check .", false),
+            ("build --check=true .", false),
+            ("build --check=T .", false),
+            ("build --check=0 .", true),
+            ("build --check --check=false .", true),
+            ("build --check=false --check .", false),
+            ("build .", true),
+        ] {
+            // only what builds needs namespaces
+            assert_eq!(parse(line).map(|command| command.needs_namespace()).ok(), Some(expected), "{line}");
+        }
+        for line in
+            ["build -q=true --pull=false --no-cache=1 .", "image ls -aq=f --digests", "history -H=0 x", "history -H x"]
+        {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        let Ok(Command::Run(args)) = parse("run --rm=1 -it=false app --rm=x") else { panic!("it is right") };
+        assert_eq!((args.rm, args.image_and_command), (true, vec!["app".to_owned(), "--rm=x".to_owned()]));
+        for line in ["build --check=maybe .", "build --check= .", "build --check=yes .", "images -q=x"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let Ok(Command::Build(args)) = parse("build --check true") else { panic!("`true` is the context") };
+        assert!(!args.builds());
+    }
+
+    #[test]
+    fn help_shows_switches_without_values() {
+        let help = parse("build --help").unwrap_err().to_string();
+        assert!(help.contains("--no-cache  ") && !help.contains("[=<"), "{help}");
+        assert!(parse("build --check=true --help").unwrap_err().to_string().contains("--no-cache"));
     }
 
     #[test]
@@ -210,7 +308,7 @@ mod tests {
     #[test]
     fn the_store_can_be_named_before_and_after_the_verb() {
         for line in ["--root /x images", "images --root /x"] {
-            let cli = Cli::try_parse_from(format!("wharf {line}").split_whitespace()).unwrap();
+            let cli = read(line).unwrap();
             assert_eq!(cli.root, Some(PathBuf::from("/x")));
         }
     }
