@@ -163,7 +163,7 @@ fn what_is_no_context_is_refused_in_a_line() {
     for (input, expected) in [
         (&b""[..], "error: standard input is empty"),
         (b"PK\x03\x04rest", "error: standard input is a zip archive"),
-        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "error: standard input is compressed with gzip, but is no tar"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "error: standard input is compressed with gzip, but no tar"),
     ] {
         let said = refused(&["-"], input);
         assert!(said.starts_with(expected) && said.lines().count() == 1, "{said}");

@@ -15,6 +15,8 @@ use std::io::{self, BufReader, Cursor, Read};
 const MAGIC: usize = 6;
 const BLOCK: usize = 512;
 const BUFFER: usize = 256 << 10;
+/// KiB that decoding xz may take: `xz -9` needs 65 MiB.
+const XZ_MEMORY: u32 = 160 << 10;
 
 /// A stream of bytes.
 pub type Bytes = Box<dyn Read + Send>;
@@ -83,41 +85,10 @@ fn decompressed(magic: Vec<u8>, rest: impl Read + Send + 'static) -> io::Result<
         Some("gzip") => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
         Some("bzip2") => Box::new(bzip2::bufread::MultiBzDecoder::new(bytes)),
         Some("zstd") => Box::new(zstd::stream::read::Decoder::with_buffer(bytes)?),
-        Some(_) => Box::new(xz(bytes)?),
+        Some(_) => Box::new(lzma_rust2::XzReader::new_mem_limit(bytes, true, XZ_MEMORY)),
         None => Box::new(bytes),
     };
     Ok((method, bytes))
-}
-
-/// Decodes xz on a thread of its own, because the decoder writes rather than reads.
-fn xz(mut bytes: impl io::BufRead + Send + 'static) -> io::Result<Xz> {
-    let (output, mut writer) = io::pipe()?;
-    let decoding = std::thread::Builder::new().name("xz".to_owned()).spawn(move || {
-        lzma_rs::xz_decompress(&mut bytes, &mut writer).map_err(|error| match error {
-            lzma_rs::error::Error::IoError(error) => error,
-            other => io::Error::new(io::ErrorKind::InvalidData, format!("{other:?}")),
-        })
-    })?;
-    Ok(Xz { output, decoding: Some(decoding) })
-}
-
-/// What an xz decoder writes; its end is one only if the decoder found no fault.
-struct Xz {
-    output: io::PipeReader,
-    decoding: Option<std::thread::JoinHandle<io::Result<()>>>,
-}
-
-impl Read for Xz {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.output.read(buffer)?;
-        if count == 0
-            && !buffer.is_empty()
-            && let Some(decoding) = self.decoding.take()
-        {
-            decoding.join().map_err(|_| io::Error::other("the decoder failed"))??;
-        }
-        Ok(count)
-    }
 }
 
 /// Checks the sum that every tar header has.
@@ -159,9 +130,9 @@ mod tests {
     }
 
     fn xz(bytes: &[u8]) -> Vec<u8> {
-        let mut compressed = Vec::new();
-        lzma_rs::xz_compress(&mut &bytes[..], &mut compressed).unwrap();
-        compressed
+        let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(0)).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
     }
 
     #[track_caller]
@@ -193,6 +164,7 @@ mod tests {
         check(&gzip(&tar), "Tar", &tar);
         check(&[gzip(&tar[..700]), gzip(&tar[700..])].concat(), "Tar", &tar);
         check(&xz(&tar), "Tar", &tar);
+        check(&[xz(&tar[..700]), xz(&tar[700..])].concat(), "Tar", &tar);
         let mut bzip2 = Vec::new();
         bzip2::read::BzEncoder::new(&tar[..], bzip2::Compression::fast()).read_to_end(&mut bzip2).unwrap();
         check(&bzip2, "Tar", &tar);

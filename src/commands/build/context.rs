@@ -129,7 +129,9 @@ fn standard_input(session: &Session, stop: &CancellationToken) -> anyhow::Result
     let cannot_read = "cannot read the build context from standard input";
     let bytes = match content(StandardInput { stop: stop.clone() }).context(cannot_read)? {
         Content::Tar(tar) => return unpack("standard input".to_owned(), tar, session, stop),
-        Content::Compressed(method) => bail!("standard input is compressed with {method}, but is no tar archive"),
+        Content::Compressed(method) => {
+            bail!("standard input is compressed with {method}, but no tar archive comes out of it")
+        }
         Content::Other(bytes) => read_limited(bytes).context(cannot_read)?,
     };
     match &bytes[..] {
