@@ -32,23 +32,23 @@ fn tar(files: &[(&str, &str)]) -> Vec<u8> {
             (Some(directory), _) => {
                 let mut header = header(0o500, 0);
                 header.set_entry_type(tar::EntryType::Directory);
-                tar.append_data(&mut header, directory, std::io::empty()).unwrap();
+                tar.append_data(&mut header, directory, std::io::empty()).expect("memory can be written");
             }
             (None, Some(target)) => {
                 let mut header = header(0o777, 0);
                 header.set_entry_type(tar::EntryType::Symlink);
-                tar.append_link(&mut header, path, target).unwrap();
+                tar.append_link(&mut header, path, target).expect("memory can be written");
             }
             (None, None) => {
                 let mut header = header(0o200, content.len() as u64);
                 // the name as it is, `..` and all
                 header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
                 header.set_cksum();
-                tar.append(&header, content.as_bytes()).unwrap();
+                tar.append(&header, content.as_bytes()).expect("memory can be written");
             }
         }
     }
-    tar.into_inner().unwrap()
+    tar.into_inner().expect("memory can be written")
 }
 
 #[track_caller]
@@ -123,9 +123,9 @@ fn a_check_and_a_listing_need_no_privileges() {
 }
 
 #[test]
-fn an_ignored_dockerfile_still_steers_the_build() {
+fn an_ignored_dockerfile_still_steers_the_build_and_stages_are_not_ignored() {
     let env = env();
-    env.file("Dockerfile", "FROM scratch\nCOPY . /\n");
+    env.file("Dockerfile", "FROM scratch AS stage\nCOPY a /out\nFROM scratch\nCOPY . /\nCOPY --from=stage out /\n");
     env.file(".dockerignore", "Dockerfile\n.dockerignore\nout");
     env.file("a", "");
     env.file("out", "");

@@ -10,6 +10,7 @@
 //!
 //! - Whether bytes are an archive is told by content (`builder::content`).
 //! - An archive is unpacked into the store's `tmp/` with the limits of layers, and is gone when its [`BuildContext`] is dropped.
+//! - The ignore file of an archive counts as that of a directory does; BuildKit reads those of directories only.
 //! - What is in an archive is only read through its [`FileTree`]: no link in it leads to a file of this machine.
 
 use std::fs::{self, File};
