@@ -2,14 +2,19 @@
 //!
 //! `wharf image ls` and its like are second names of the short verbs: [`Command::short`] turns one into the other, so that
 //! everything behind knows each verb once.
+//!
+//! Every switch can be given a truth value, as in `--pull=false`: [`with_values`] sees to it in one place.
 
+use std::any::TypeId;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    BuildArgs, BuilderPruneArgs, DfArgs, HistoryArgs, ImagePruneArgs, ImagesArgs, InspectArgs, LoginArgs, LogoutArgs,
-    PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs,
+    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, HistoryArgs, ImagePruneArgs, ImagesArgs, InspectArgs,
+    LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs,
 };
 
 /// Builds container images from Dockerfiles, keeps them in a local store and moves them to and from registries.
@@ -62,6 +67,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BuilderCommand,
     },
+    /// Look at build contexts
+    Context {
+        #[command(subcommand)]
+        command: ContextCommand,
+    },
     /// Manage the store
     System {
         #[command(subcommand)]
@@ -103,9 +113,71 @@ pub(crate) enum BuilderCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// List what a build can see
+    #[command(visible_alias = "list")]
+    Ls(ContextLsArgs),
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
     /// Show how much disk the store uses
     Df(DfArgs),
+}
+
+impl Cli {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, or the help that it asks for.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        let is_help = |error: &clap::Error| {
+            matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+        };
+        match with_values(Self::command()).try_get_matches_from(&words) {
+            Ok(matches) => Self::from_arg_matches(&matches),
+            // help shows switches as what they are
+            Err(error) if is_help(&error) => {
+                Err(Self::command().try_get_matches_from(words).err().filter(is_help).unwrap_or(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Lets every switch of `command` and its verbs take a truth value after `=`; the last one given counts.
+fn with_values(command: clap::Command) -> clap::Command {
+    command.mut_args(with_value).mut_subcommands(with_values)
+}
+
+fn with_value(arg: clap::Arg) -> clap::Arg {
+    let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let takes_value =
+        matches!(arg.get_action(), ArgAction::Set) && arg.get_value_parser().type_id() == TypeId::of::<bool>();
+    if !is_switch && !takes_value {
+        return arg;
+    }
+    let arg = if is_switch { arg.default_value("false") } else { arg };
+    let id = arg.get_id().clone();
+    arg.action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .value_parser(truth_value)
+        .overrides_with(id)
+}
+
+/// Reads a truth value as docker does.
+///
+/// Spec: Go's `strconv.ParseBool`.
+pub(crate) fn truth_value(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
 }
 
 impl Command {
@@ -135,7 +207,7 @@ impl Command {
             Self::Run(_) | Self::Pull(_) | Self::Push(_) | Self::Rmi(_) => true,
             Self::Image { .. } | Self::Builder { .. } | Self::System { .. } => true,
             Self::Images(_) | Self::History(_) | Self::Inspect(_) | Self::Tag(_) => false,
-            Self::Login(_) | Self::Logout(_) | Self::Version(_) => false,
+            Self::Login(_) | Self::Logout(_) | Self::Version(_) | Self::Context { .. } => false,
         }
     }
 }
@@ -143,15 +215,18 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Cli::read(format!("wharf {line}").split_whitespace().map(OsString::from))
+    }
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
-        Cli::try_parse_from(format!("wharf {line}").split_whitespace()).map(|cli| cli.command.short())
+        read(line).map(|cli| cli.command.short())
     }
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        with_values(Cli::command()).debug_assert();
     }
 
     #[test]
@@ -171,6 +246,41 @@ mod tests {
     }
 
     #[test]
+    fn switches_take_truth_values_and_the_last_counts() {
+        for (line, expected) in [
+            ("build --check .", false),
+            ("build --check=true .", false),
+            ("build --check=T .", false),
+            ("build --check=0 .", true),
+            ("build --check --check=false .", true),
+            ("build --check=false --check .", false),
+            ("build .", true),
+        ] {
+            // only what builds needs namespaces
+            assert_eq!(parse(line).map(|command| command.needs_namespace()).ok(), Some(expected), "{line}");
+        }
+        for line in
+            ["build -q=true --pull=false --no-cache=1 .", "image ls -aq=f --digests", "history -H=0 x", "history -H x"]
+        {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        let Ok(Command::Run(args)) = parse("run --rm=1 -it=false app --rm=x") else { panic!("it is right") };
+        assert_eq!((args.rm, args.image_and_command), (true, vec!["app".to_owned(), "--rm=x".to_owned()]));
+        for line in ["build --check=maybe .", "build --check= .", "build --check=yes .", "images -q=x"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let Ok(Command::Build(args)) = parse("build --check true") else { panic!("`true` is the context") };
+        assert!(!args.builds());
+    }
+
+    #[test]
+    fn help_shows_switches_without_values() {
+        let help = parse("build --help").unwrap_err().to_string();
+        assert!(help.contains("--no-cache  ") && !help.contains("[=<"), "{help}");
+        assert!(parse("build --check=true --help").unwrap_err().to_string().contains("--no-cache"));
+    }
+
+    #[test]
     fn management_verbs_are_the_short_ones() {
         assert!(matches!(parse("image ls -q"), Ok(Command::Images(_))));
         assert!(matches!(parse("image list"), Ok(Command::Images(_))));
@@ -181,7 +291,9 @@ mod tests {
 
     #[test]
     fn only_what_builds_needs_namespaces() {
-        for (line, expected) in [("build .", true), ("build --check .", false), ("build --call=targets .", false)] {
+        for (line, expected) in
+            [("build .", true), ("build --check .", false), ("build --call=targets .", false), ("context ls", false)]
+        {
             assert_eq!(parse(line).unwrap().needs_namespace(), expected, "{line}");
         }
     }
@@ -196,7 +308,7 @@ mod tests {
     #[test]
     fn the_store_can_be_named_before_and_after_the_verb() {
         for line in ["--root /x images", "images --root /x"] {
-            let cli = Cli::try_parse_from(format!("wharf {line}").split_whitespace()).unwrap();
+            let cli = read(line).unwrap();
             assert_eq!(cli.root, Some(PathBuf::from("/x")));
         }
     }

@@ -42,14 +42,13 @@ mod transfer_report;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 
 use crate::args::Cli;
 use crate::config::{Config, Display};
 use crate::session::Session;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(report::usage(&error)),
     };

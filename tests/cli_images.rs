@@ -184,7 +184,7 @@ fn a_reader_that_stops_ends_the_command_quietly() {
 #[test]
 fn a_command_line_that_makes_no_sense_is_refused_with_125() {
     let env = TestEnv::new(env!("CARGO_BIN_EXE_wharf"));
-    for line in ["images --tree", "nope", "tag a", "images --filter nope", "run -d app", "build -"] {
+    for line in ["images --tree", "nope", "tag a", "images --filter nope", "run -d app", "build -f - -"] {
         let arguments: Vec<&str> = line.split(' ').collect();
         assert_eq!(env.wharf(&arguments).exits_with(125).stdout, "", "{line}");
     }

@@ -49,3 +49,19 @@ fn files_of_several_owners_are_built_pushed_pulled_and_removed() {
         assert_eq!(layers, 0, "layers are left in {}", env.store().display());
     }
 }
+
+#[test]
+fn a_tar_of_any_owners_is_a_build_context() {
+    let env = env();
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in [("Dockerfile", "FROM scratch\nCOPY f /\n"), ("f", "text")] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o600);
+        header.set_uid(1_999_999);
+        tar.append_data(&mut header, path, content.as_bytes()).unwrap();
+    }
+    let tar = tar.into_inner().unwrap();
+    env.wharf_with_input(&["build", "-q", "-"], &tar).success();
+    assert_eq!(std::fs::read_dir(env.store().join("tmp")).unwrap().count(), 0);
+}

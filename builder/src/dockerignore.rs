@@ -7,7 +7,21 @@
 //! !target/keep         brings back; the last pattern that matches decides
 //! ```
 //!
-//! Spec: Dockerfile reference, ".dockerignore file"; the matching rules are those of Go's `filepath.Match` with `**` added.
+//! A path is decided about component by component, as docker walks a context:
+//!
+//! | pattern | is compared with |
+//! |---|---|
+//! | that matched a directory above | nothing: it covers all that is in it |
+//! | that would change nothing: `!` for what is kept so far, any other for what is left out | nothing, so it covers nothing either |
+//! | any other | the path itself |
+//!
+//! So `*.log` and then `!logs` leaves `logs/a.log` out: nothing had left `logs` out that `!logs` could bring back.
+//!
+//! Spec: Dockerfile reference, ".dockerignore file"; the matching rules are those of Go's `filepath.Match` with `**` added, as
+//! moby/patternmatcher has them (`MatchesUsingParentResults`).
+
+use std::iter::Peekable;
+use std::str::Chars;
 
 use regex::bytes::Regex;
 
@@ -82,17 +96,32 @@ impl Dockerignore {
         Self { name: name.to_owned(), ..self }
     }
 
-    /// Returns what decided about `path` (relative, `/`-separated), or `None` when no pattern names it or a parent of it.
+    /// Returns the name by which people know the file; `None` when there is none.
+    pub fn name(&self) -> Option<&str> {
+        Some(self.name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// Returns the place of a line, as in `.dockerignore:3`.
+    pub fn place(&self, line: usize) -> String {
+        format!("{}:{line}", self.name)
+    }
+
+    /// Returns what decided about `path` (relative, `/`-separated), or `None` when no pattern did.
     pub fn decide(&self, path: &[u8]) -> Option<Decision<'_>> {
-        let prefixes: Vec<&[u8]> =
-            path.iter().enumerate().filter(|&(_, b)| *b == b'/').map(|(end, _)| &path[..end]).collect();
-        self.patterns
-            .iter()
-            .rev()
-            .find(|pattern| {
-                pattern.regex.is_match(path) || prefixes.iter().any(|prefix| pattern.regex.is_match(prefix))
-            })
-            .map(|pattern| Decision { is_ignored: !pattern.keeps, pattern: &pattern.text, line: pattern.line })
+        let slashes = path.iter().enumerate().filter(|&(_, byte)| *byte == b'/').map(|(end, _)| end);
+        let mut has_matched = vec![false; self.patterns.len()];
+        let mut deciding: Option<&Pattern> = None;
+        for end in slashes.chain([path.len()]) {
+            deciding = None;
+            for (pattern, has_matched) in self.patterns.iter().zip(&mut has_matched) {
+                let is_ignored = deciding.is_some_and(|deciding| !deciding.keeps);
+                *has_matched |= pattern.keeps == is_ignored && pattern.regex.is_match(&path[..end]);
+                if *has_matched {
+                    deciding = Some(pattern);
+                }
+            }
+        }
+        deciding.map(|pattern| Decision { is_ignored: !pattern.keeps, pattern: &pattern.text, line: pattern.line })
     }
 
     /// Returns the place, as in `.dockerignore:3`, of the line that surely leaves `path` out, with all that is below it.
@@ -105,7 +134,7 @@ impl Dockerignore {
         // A name that only a pattern for everything matches stands for all of them.
         let path = if path == "." { "\u{1}" } else { path };
         let decision = self.decide(path.as_bytes()).filter(|decision| decision.is_ignored)?;
-        Some(format!("{}:{}", self.name, decision.line))
+        Some(self.place(decision.line))
     }
 
     /// Tells whether there are no patterns.
@@ -134,7 +163,9 @@ fn parse_line(line: &str, number: usize) -> Result<Option<Pattern>, Dockerignore
     }
     let cleaned = clean(text);
     if cleaned.is_empty() {
-        return Ok(None);
+        // docker takes the slash for a part of the `!`, and `.` for a pattern that matches nothing
+        let is_lone = keeps && text.starts_with('/');
+        return if is_lone { Err(DockerignoreError::LoneExclamation { line: number }) } else { Ok(None) };
     }
     let regex = pattern_regex(&cleaned).and_then(|regex| Regex::new(&regex)).map_err(|source| {
         DockerignoreError::Pattern { line: number, pattern: text.to_owned(), source: Box::new(source) }
@@ -142,15 +173,16 @@ fn parse_line(line: &str, number: usize) -> Result<Option<Pattern>, Dockerignore
     Ok(Some(Pattern { regex, text: line.to_owned(), line: number, keeps }))
 }
 
-/// Resolves `.`, `..` and double slashes without looking at files; the root itself becomes nothing.
+/// Resolves `.`, `..` and double slashes without looking at files, as Go's `filepath.Clean` does; the root itself becomes nothing.
+///
+/// What begins with `..` stands outside of the context and matches nothing, unless a slash before it keeps it inside.
 fn clean(pattern: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in pattern.split('/') {
         match part {
             "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            ".." if pattern.starts_with('/') => {}
             part => parts.push(part),
         }
     }
@@ -161,16 +193,16 @@ fn clean(pattern: &str) -> String {
 pub(crate) fn pattern_regex(pattern: &str) -> Result<String, regex::Error> {
     let mut regex = String::from("(?s-u)^");
     let mut chars = pattern.chars().peekable();
+    // `**` before plain characters is any beginning; else it is whole directories, with or without a slash after it
+    if let Some(rest) = pattern.strip_prefix("**").filter(|rest| !rest.contains(['*', '?', '[', ']', '\\', '/'])) {
+        regex.push_str(".*");
+        chars = rest.chars().peekable();
+    }
     while let Some(c) = chars.next() {
         match c {
-            '*' if chars.peek() == Some(&'*') => {
-                chars.next();
-                if chars.peek() == Some(&'/') {
-                    chars.next();
-                    regex.push_str("(?:.*/)?");
-                } else {
-                    regex.push_str(".*");
-                }
+            '*' if chars.next_if_eq(&'*').is_some() => {
+                let _slash = chars.next_if_eq(&'/');
+                regex.push_str(if chars.peek().is_some() { "(?:.*/)?" } else { ".*" });
             }
             '*' => regex.push_str("[^/]*"),
             '?' => regex.push_str("(?u:[^/])"),
@@ -194,25 +226,29 @@ fn syntax(message: &str) -> regex::Error {
     regex::Error::Syntax(message.to_owned())
 }
 
-/// Translates `[a-z]`, `[^x]` and their backslash escapes.
-fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, regex: &mut String) -> Result<(), regex::Error> {
+/// Translates `[a-z]`, `[^x]` and their backslash escapes; a class may match a slash, as in Go.
+fn class(chars: &mut Peekable<Chars<'_>>, regex: &mut String) -> Result<(), regex::Error> {
     let mut body = String::new();
-    let is_negated = chars.next_if_eq(&'^').is_some();
-    loop {
-        match chars.next().ok_or_else(|| syntax("a `[` is not closed"))? {
-            ']' if !body.is_empty() => break,
-            ']' => return Err(syntax("a class is empty")),
-            '-' if !body.is_empty() && chars.peek().is_some_and(|c| *c != ']') => body.push('-'),
-            '\\' => {
-                let escaped = chars.next().ok_or_else(|| syntax("a `[` is not closed"))?;
-                push_member(&mut body, escaped);
-            }
-            c => push_member(&mut body, c),
+    let negation = if chars.next_if_eq(&'^').is_some() { "^" } else { "" };
+    while body.is_empty() || chars.next_if_eq(&']').is_none() {
+        push_member(&mut body, member(chars)?);
+        if chars.next_if_eq(&'-').is_some() {
+            body.push('-');
+            push_member(&mut body, member(chars)?);
         }
     }
-    let negation = if is_negated { "^/" } else { "" };
     regex.push_str(&format!("(?u:[{negation}{body}])"));
     Ok(())
+}
+
+/// Reads one character of a class; `-` and `]` stand for themselves only after a backslash.
+fn member(chars: &mut Peekable<Chars<'_>>) -> Result<char, regex::Error> {
+    match chars.next().ok_or_else(|| syntax("a `[` is not closed"))? {
+        '\\' => chars.next().ok_or_else(|| syntax("a `[` is not closed")),
+        '-' => Err(syntax("a `-` in a class has nothing before or after it")),
+        ']' => Err(syntax("a class or a range in it is empty")),
+        c => Ok(c),
+    }
 }
 
 fn push_member(body: &mut String, c: char) {
@@ -240,15 +276,30 @@ mod tests {
     fn a_match_on_a_directory_covers_what_is_in_it() {
         check("target/", &["target", "target/a", "target/a/b"], &["src/target2", "targets", "a/target"]);
         check("/a/b", &["a/b", "a/b/c"], &["a", "b", "a/bc"]);
+        check("a*/b", &["ax/b", "ax/b/c"], &["ax", "ax/c/b"]);
     }
 
     #[test]
     fn stars_stop_at_slashes_and_double_stars_do_not() {
         check("*.o", &["a.o", ".o"], &["d/a.o", "a.oo"]);
+        check("*/x*", &["d/x", "d/xy", "d/x/z"], &["x", "d/e/x"]);
         check("**/*.o", &["a.o", "d/a.o", "d/e/a.o"], &["a.c"]);
         check("a/**", &["a/b", "a/b/c"], &["a", "ab"]);
         check("**", &["a", "a/b"], &[]);
+        check("**/", &["a", "a/b"], &[]);
         check("?", &["a", "é"], &["ab", "/"]);
+        check("d?e", &["dxe"], &["d/e", "de"]);
+    }
+
+    #[test]
+    fn double_stars_stand_for_whole_directories_but_at_an_end() {
+        check("a/**/b", &["a/b", "a/x/b", "a/x/y/b", "a/x/b/c"], &["ab", "a/xb", "x/a/b"]);
+        check("a**/b", &["ab", "a/b", "ax/b", "ax/y/b"], &["axb"]);
+        check("a**b", &["ab", "a/b", "ax/b"], &["axb"]);
+        check("a**", &["a", "ab", "ab/c", "a/b"], &["ba"]);
+        check("**b", &["b", "ab", "x/ab"], &["ba"]);
+        check("**b*", &["b", "bc", "x/bc"], &["abc"]);
+        check("**/**/b", &["b", "a/b", "x/y/b"], &["ab"]);
     }
 
     #[test]
@@ -256,29 +307,60 @@ mod tests {
         check("*\n!keep\n", &["a", "b/c"], &["keep", "keep/x"]);
         check("!keep\n*\n", &["keep"], &[]);
         check("docs\n!docs/README.md", &["docs", "docs/a"], &["docs/README.md"]);
+        check("*.md\n!README*.md\nREADME-secret.md", &["a.md", "README-secret.md"], &["README.md", "a.txt"]);
+        check("*.md\nREADME-secret.md\n!README*.md", &["a.md"], &["README.md", "README-secret.md"]);
+        check("**\n!d/e\nd/e/f", &["d/e/f", "d/x", "d"], &["d/e", "d/e/g"]);
         assert!(Dockerignore::parse("a\n!b").unwrap().has_exceptions());
+    }
+
+    #[test]
+    fn an_exception_covers_only_a_directory_that_was_left_out() {
+        check("**/*.log\n!logs", &["logs/a.log", "a.log"], &["logs", "logs/b"]);
+        check("**/*.log\n!logs/**", &["a.log"], &["logs/a.log", "logs/d/a.log"]);
+        check("a/b\n!a", &["a/b", "a/b/c"], &["a", "a/c"]);
+        check("*\n!a\na/b\n!a/b/c", &["x", "a/b", "a/b/d"], &["a", "a/x", "a/b/c"]);
     }
 
     #[test]
     fn comments_blanks_and_dots_are_cleaned_away() {
         check("\u{feff}# c\n\n  a  \n./b/../c/\r\n", &["a", "c"], &["# c", "b"]);
-        check(".", &[], &["a"]);
+        check("\u{feff}a\n\t\n! # b", &["a"], &["# b"]);
+        check(".\n/\n./", &[], &["a"]);
         check(" # not a comment", &["# not a comment"], &[]);
+        check("//a//b//", &["a/b"], &[]);
+    }
+
+    #[test]
+    fn what_leads_out_of_the_context_matches_nothing() {
+        check("../a\nb/../../c\n..", &[], &["a", "c", "b"]);
+        check("/../a\n/b/../../c", &["a", "c"], &["b"]);
+        check("*\n!../a\n!b/..", &["a", "b"], &[]);
     }
 
     #[test]
     fn classes_and_escapes_are_go_s() {
         check("[a-c].txt", &["a.txt", "c.txt"], &["d.txt", "-.txt"]);
-        check("[^a].txt", &["b.txt"], &["a.txt", "/.txt"]);
+        check("[^a].txt", &["b.txt", "/.txt"], &["a.txt", ".txt"]);
+        check("[a^]", &["a", "^"], &["b"]);
+        check("[a-cx-z]", &["b", "y"], &["d", "-"]);
+        check("[\\-a]", &["-", "a"], &["b"]);
+        check("a]", &["a]"], &["a"]);
         check("\\*", &["*"], &["a"]);
+        check("\\a\\.b", &["a.b"], &["axb"]);
         check("[\\]]", &["]"], &["a"]);
+        check("[[]", &["["], &["a"]);
         check("a.b", &["a.b"], &["axb"]);
+        check("(a)|{b}+$^", &["(a)|{b}+$^"], &["a"]);
+        check("!!a", &[], &["a", "!a"]);
+        check("*\n!!a", &["a", "b"], &["!a"]);
     }
 
     #[test]
     fn what_is_no_pattern_names_its_line() {
-        for (text, line) in [("ok\n[", 2), ("[]", 1), ("a\\", 1), ("!", 1), ("[a", 1)] {
-            let message = Dockerignore::parse(text).unwrap_err().to_string();
+        let bad =
+            ["[]", "a\\", "!", "!  ", "!/", "[a", "[^]", "[-a]", "[a-]", "[a-b-c]", "[z-a]", "[\\", "[\\]", "![a"];
+        for (text, line) in bad.map(|text| (text, 1)).into_iter().chain([("ok\n[", 2), ("# c\n\n!", 3)]) {
+            let message = Dockerignore::parse(text).map(|_| text).unwrap_err().to_string();
             assert!(message.starts_with(&format!("line {line} ")), "{message}");
         }
     }
@@ -289,5 +371,10 @@ mod tests {
         let decision = Decision { is_ignored: true, pattern: "*.log", line: 2 };
         assert_eq!(ignore.decide(b"x.log"), Some(decision));
         assert_eq!(ignore.decide(b"x.txt"), None);
+        assert_eq!(ignore.named("x.dockerignore").place(2), "x.dockerignore:2");
+        let ignore = Dockerignore::parse("d\n!d/k\n!e").unwrap();
+        let line = |path: &[u8]| ignore.decide(path).map(|decision| (decision.is_ignored, decision.line));
+        assert_eq!((line(b"d/k/x"), line(b"d/x"), line(b"e")), (Some((false, 2)), Some((true, 1)), None));
+        assert_eq!((ignore.name(), Dockerignore::default().name()), (Some(".dockerignore"), None));
     }
 }

@@ -5,6 +5,7 @@
 //!   link meanwhile is an error.
 //! - What the ignore file leaves out does not exist here, also when a link points at it.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -55,6 +56,17 @@ pub struct FileTree {
     ignore: Dockerignore,
     owners: Owners,
     index: OnceLock<ContextIndex>,
+    lifetime: Lifetime,
+}
+
+/// Whether a directory is there for longer than one build.
+#[derive(Debug)]
+enum Lifetime {
+    Lasting,
+    /// As long as this is kept.
+    Passing {
+        _keeper: Box<dyn Any + Send + Sync>,
+    },
 }
 
 /// One file, directory or link of a tree.
@@ -96,7 +108,26 @@ impl FileTree {
         let root_path = real_path(fd.as_fd())?;
         let stat = rustix::fs::fstat(&fd)?;
         let (device, inode) = (stat.st_dev, stat.st_ino);
-        Ok(Self { root: fd, root_path, device, inode, ignore, owners, index: OnceLock::new() })
+        Ok(Self {
+            root: fd,
+            root_path,
+            device,
+            inode,
+            ignore,
+            owners,
+            index: OnceLock::new(),
+            lifetime: Lifetime::Lasting,
+        })
+    }
+
+    /// Takes what keeps a directory that was made for this build: it goes with the tree, so nothing of it is worth remembering.
+    pub fn kept_by(self, keeper: impl Any + Send + Sync) -> Self {
+        Self { lifetime: Lifetime::Passing { _keeper: Box::new(keeper) }, ..self }
+    }
+
+    /// Gives the tree its ignore file, which may have been read from it.
+    pub fn with_ignore(self, ignore: Dockerignore) -> Self {
+        Self { ignore, ..self }
     }
 
     /// Returns the ignore file.
@@ -115,13 +146,21 @@ impl FileTree {
     ///
     /// Any other error of looking at it.
     pub fn find(&self, path: &Path) -> io::Result<Option<FileEntry>> {
+        Ok(self.find_any(path)?.filter(|entry| self.is_seen(entry)))
+    }
+
+    /// Finds `path` as [`find`](Self::find) does, also when it is left out.
+    ///
+    /// # Errors
+    ///
+    /// Any other error of looking at it.
+    pub fn find_any(&self, path: &Path) -> io::Result<Option<FileEntry>> {
         let fd = match self.open_at(path, OFlags::PATH, ResolveFlags::IN_ROOT) {
             Ok(fd) => fd,
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let entry = FileEntry { path: self.path_of(&fd)?, stat: rustix::fs::fstat(&fd)? };
-        Ok(Some(entry).filter(|entry| self.is_seen(entry)))
+        Ok(Some(FileEntry { path: self.path_of(&fd)?, stat: rustix::fs::fstat(&fd)? }))
     }
 
     /// Tells whether an entry exists for who reads the tree: it is not ignored, or something below it may be kept.
@@ -137,6 +176,17 @@ impl FileTree {
     ///
     /// Any error of reading the directory.
     pub fn list(&self, directory: &Path) -> io::Result<Vec<FileEntry>> {
+        let mut entries = self.list_all(directory)?;
+        entries.retain(|entry| self.is_seen(entry));
+        Ok(entries)
+    }
+
+    /// Lists a directory as [`list`](Self::list) does, and what is left out too.
+    ///
+    /// # Errors
+    ///
+    /// Any error of reading the directory.
+    pub fn list_all(&self, directory: &Path) -> io::Result<Vec<FileEntry>> {
         let fd = self.open_at(directory, OFlags::RDONLY | OFlags::DIRECTORY, LINKLESS)?;
         let mut prefix = directory.as_os_str().as_bytes().to_vec();
         if !prefix.is_empty() {
@@ -153,10 +203,7 @@ impl FileTree {
             }
             let stat = rustix::fs::statat(&fd, name.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
             let path = PathBuf::from(OsString::from_vec([&prefix, bytes].concat()));
-            let entry = FileEntry { path, stat };
-            if self.is_seen(&entry) {
-                entries.push(entry);
-            }
+            entries.push(FileEntry { path, stat });
         }
         entries.sort_unstable_by(|a, b| name_of(a, &prefix).cmp(name_of(b, &prefix)));
         Ok(entries)
@@ -207,9 +254,11 @@ impl FileTree {
         inside.map(Path::to_owned).map_err(|_| io::Error::other("it is not inside the directory any more"))
     }
 
-    /// Gives the tree what is known of its files, unless it has that already.
+    /// Gives the tree what is known of its files, unless it has that already or goes with this build.
     pub(crate) fn set_index(&self, read: impl FnOnce() -> ContextIndex) {
-        self.index.get_or_init(read);
+        if matches!(self.lifetime, Lifetime::Lasting) {
+            self.index.get_or_init(read);
+        }
     }
 
     /// Returns what is known of the tree's files.
@@ -275,6 +324,14 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_remembered_of_a_directory_that_goes_with_the_build() {
+        let (_directory, tree) = tree("");
+        let tree = tree.kept_by(());
+        tree.set_index(|| ContextIndex::read(Vec::new()));
+        assert!(tree.index().is_none());
+    }
+
+    #[test]
     fn what_is_ignored_is_not_found_also_through_a_link() {
         let (_directory, tree) = tree("secret\nd\n!d/e/f\n");
         assert_eq!(found(&tree, "secret"), None);
@@ -282,5 +339,7 @@ mod tests {
         assert_eq!(found(&tree, "dir/e/f").as_deref(), Some("d/e/f"));
         let names: Vec<_> = tree.list(Path::new("")).unwrap().into_iter().map(|entry| entry.path).collect();
         assert_eq!(names, ["abs", "d", "dir", "link", "out"].map(PathBuf::from));
+        assert_eq!(tree.list_all(Path::new("")).unwrap().len(), 6);
+        assert!(tree.find_any(Path::new("link")).unwrap().is_some());
     }
 }

@@ -15,7 +15,8 @@
 //! | `plan/`, `graph.rs` | instructions become ops and config changes |
 //! | `solve.rs`, `cache_key.rs`, `ops/` | every node once, cache first |
 //! | `file_tree.rs`, `dockerignore.rs`, `select.rs`, `source_file.rs`, `content_digest.rs` | what COPY and ADD take |
-//! | `copy.rs`, `unpack.rs`, `draft.rs`, `layer_writer.rs` | where it goes, and the layer |
+//! | `archive.rs`, `copy.rs`, `unpack.rs`, `draft.rs`, `layer_writer.rs` | where it goes, and the layer |
+//! | `survey.rs` | what a build sees of its context |
 //! | `context_index.rs` | what is known of the build context, so that it is not read again |
 //! | `sandbox.rs`, `rootfs.rs` | RUN's way to the runtime |
 //! | `export.rs`, `transfer.rs` | the image in the store, and between store and registry |
@@ -24,6 +25,7 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod build;
 mod cache_key;
 mod check;
@@ -49,9 +51,11 @@ mod select;
 mod solve;
 mod source_file;
 mod spanned;
+mod survey;
 mod transfer;
 mod unpack;
 
+pub use archive::{Bytes, Content, content};
 pub use build::{Backend, BuildError, BuildRequest, Built, Failed, Findings, UnusedArg, build};
 pub use check::{CheckRequest, Checked, check};
 pub use content_digest::{ContentDigest, ReadError, content_digest};
@@ -78,4 +82,5 @@ pub use sandbox::{Connection, ContainerSandbox, Sandbox, SandboxError, generated
 pub use select::{SelectError, SelectOptions, Selected, Selection, select};
 pub use solve::{Cache, SolveError};
 pub use spanned::Spanned;
+pub use survey::{LeftOut, Survey, SurveyError, survey};
 pub use transfer::{Pulled, Transfer, TransferError, TransferProgress};

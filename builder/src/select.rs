@@ -94,8 +94,13 @@ fn name_below<'a>(entry: &'a FileEntry, root: &FileEntry) -> &'a [u8] {
 pub enum SelectError {
     #[error("`{pattern}` is not there")]
     NotFound { pattern: String, similar: Option<String> },
-    #[error("`{pattern}` is left out by line {line} of the ignore file (`{rule}`)")]
-    Ignored { pattern: String, rule: String, line: usize },
+    #[error("`{pattern}` is left out by {place} (`{rule}`)")]
+    Ignored {
+        pattern: String,
+        rule: String,
+        /// The line of the ignore file that has the rule, as in `.dockerignore:3`.
+        place: String,
+    },
     #[error("`{pattern}` is a link to `{}`, which is not there or is left out", .target.display())]
     LeadsNowhere { pattern: String, target: PathBuf },
     #[error("`{pattern}` is not a pattern")]
@@ -197,7 +202,7 @@ fn absent(tree: &FileTree, pattern: &str, path: &Path) -> SelectError {
         return SelectError::Ignored {
             pattern: pattern.to_owned(),
             rule: decision.pattern.to_owned(),
-            line: decision.line,
+            place: tree.ignore().place(decision.line),
         };
     }
     if let Ok((target, _)) = tree.link_target(path) {
@@ -322,7 +327,7 @@ mod tests {
         assert!(matches!(check_parents("", "a.txt/./x"), Err(SelectError::NotFound { .. })));
         let error = check_parents("", "l/e/y").unwrap_err();
         assert_eq!(error.to_string(), "`l` is a link in `l/e/y`, and with `--parents` names stay as they are");
-        assert!(matches!(check_parents("**/y", "d/e/y"), Err(SelectError::Ignored { line: 1, .. })));
+        assert!(matches!(check_parents("**/y", "d/e/y"), Err(SelectError::Ignored { .. })));
         assert_eq!(check_parents("d\n!d/e/y", "**/y").unwrap(), ":d,d/e,d/e/y");
         let exclude = Dockerignore::of_patterns(&["**/y".to_owned()]).unwrap();
         let options = SelectOptions { exclude, parents: Parents::Kept };
@@ -335,11 +340,13 @@ mod tests {
         assert_eq!(check("**/*.log", &["d"]).unwrap(), ["d:e,e/y,x"]);
         assert_eq!(check("d\n!d/e/y", &["d"]).unwrap(), ["d:e,e/y"]);
         assert_eq!(check("b.txt", &["*.txt"]).unwrap(), ["a.txt:", "arr[0].txt:"]);
-        assert!(matches!(check("d\n!a.txt", &["d"]), Err(SelectError::Ignored { line: 1, .. })));
+        assert!(matches!(check("d\n!a.txt", &["d"]), Err(SelectError::Ignored { .. })));
         assert_eq!(check("*\n!a.txt", &["*"]).unwrap(), ["a.txt:"]);
         assert_eq!(check("d\n!a.txt", &["d*"]).unwrap(), [""; 0]);
         let error = check("x\nd", &["d/x"]).unwrap_err();
-        assert_eq!(error.to_string(), "`d/x` is left out by line 2 of the ignore file (`d`)");
+        assert_eq!(error.to_string(), "`d/x` is left out by .dockerignore:2 (`d`)");
+        let error = check("d\n!a.txt", &["d"]).unwrap_err();
+        assert_eq!(error.to_string(), "`d` is left out by .dockerignore:1 (`d`)");
     }
 
     #[test]
@@ -350,7 +357,7 @@ mod tests {
             assert_eq!(error.to_string(), message);
         }
         for pattern in ["l", "l/x"] {
-            assert!(matches!(check("l", &[pattern]), Err(SelectError::Ignored { line: 1, .. })), "{pattern}");
+            assert!(matches!(check("l", &[pattern]), Err(SelectError::Ignored { .. })), "{pattern}");
         }
         assert_eq!(check("l", &["*"]).unwrap(), ["a.txt:", "arr[0].txt:", "b.txt:", "d:e,e/y,x,z.log"]);
     }

@@ -71,5 +71,5 @@ pub use store::{OpenError, Store};
 pub use tags::TagError;
 pub use tar_layer::{TarEntry, TarKind, TarLayer, TarLayerError};
 pub use tree_tar::TreeTarError;
-pub use unpack::{UnpackError, Unpacked};
+pub use unpack::{Ownership, UnpackError, Unpacked};
 pub use usage::{Share, Usage, UsageError};

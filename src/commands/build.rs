@@ -1,13 +1,16 @@
-//! `wharf build`: turns a Dockerfile and a directory into an image, or tells about the Dockerfile.
+//! `wharf build`: turns a Dockerfile and a build context into an image, or tells about the Dockerfile.
 //!
 //! | file | what |
 //! |---|---|
+//! | `context.rs`, `input.rs` | what the build context is, and how it is opened |
 //! | `dockerfile.rs` | finds and reads the Dockerfile and its ignore file |
 //! | `named_context.rs` | what `--build-context` names |
 //! | `call.rs` | `--check` and `--call`: what is told instead of building |
 
 mod call;
+mod context;
 mod dockerfile;
+mod input;
 mod named_context;
 
 use std::collections::BTreeMap;
@@ -16,32 +19,33 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use builder::{
-    Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, Findings, ImageSource, Owners, Progress, Pull,
-    RegistryImages, RunNetwork, Sandbox,
+    Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, Findings, ImageSource, NamedContexts, Progress,
+    Pull, RegistryImages, RunNetwork, Sandbox,
 };
 use oci::{Platform, Reference};
 
 use self::call::{Call, CallRequest, Method};
-pub(crate) use self::dockerfile::NoDockerfile;
-use self::dockerfile::{read_dockerfile, read_ignore};
+pub(crate) use self::context::{BuildContext, Kind};
+use self::dockerfile::{FoundDockerfile, given_dockerfile, read_dockerfile};
+pub(crate) use self::dockerfile::{NoDockerfile, dockerfile_path, read_ignore};
 use self::named_context::named_contexts;
 use crate::config::caller_variable;
 use crate::ending::Ending;
 use crate::output;
 use crate::progress::{self, Shown, Style};
-use crate::report::{self, BuildFailure};
+use crate::report::{self, BuildFailure, DockerfileText};
 use crate::session::{Interrupt, Session};
 use crate::shown::shown;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
-    /// Directory of the build context
-    #[arg(value_name = "PATH")]
+    /// The build context: a directory, a tar archive, or `-` for a tar archive or a Dockerfile on standard input
+    #[arg(value_name = "PATH|FILE.tar|-")]
     context: String,
     /// Name of the image; may be given several times
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     tags: Vec<Reference>,
-    /// The Dockerfile, `-` for standard input [default: PATH/Dockerfile]
+    /// The Dockerfile, `-` for standard input; of an archive, a file in it [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Set a build argument; without a value, to the caller's variable of that name
@@ -105,48 +109,40 @@ enum Network {
 /// Builds an image.
 pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     let platform = platform(args)?;
-    let context = context_directory(&args.context)?;
-    let source = read_dockerfile(args.file.as_deref(), &context)?;
-    let ignore = read_ignore(source.path.as_deref(), &context)?;
+    if args.context == "-" && args.file.as_deref() == Some(Path::new("-")) {
+        return Err(Ending::usage("standard input cannot be both the build context and the Dockerfile").into());
+    }
+    let kind = Kind::of(&args.context)?;
+    let given = given_dockerfile(args.file.as_deref())?;
+    let context = BuildContext::open(kind, session)?;
+    let FoundDockerfile { dockerfile, path } = read_dockerfile(&given, &context)?;
+    let ignore = read_ignore(path.as_deref(), &context)?;
     if !args.builds() {
         let request = CallRequest {
-            dockerfile: source.dockerfile,
+            dockerfile,
             ignore,
             build_args: build_args(&args.build_args)?,
-            contexts: named_contexts(&args.build_contexts, &platform)?,
+            contexts: named_contexts(&args.build_contexts, &platform, session)?,
             target: args.target.clone(),
             platform,
             pull: pull(args),
         };
         return call::answer(args.call(), request, session);
     }
-    let tree = FileTree::open(&context, ignore, Owners::Root);
-    let tree = tree.with_context(|| format!("cannot open the build context `{}`", context.display()))?;
-    let request = BuildRequest {
-        dockerfile: source.dockerfile.text.clone(),
-        context: Some(tree),
-        build_args: build_args(&args.build_args)?,
-        contexts: named_contexts(&args.build_contexts, &platform)?,
-        target: args.target.clone(),
-        names: names(&args.tags)?,
-        labels: args.labels.iter().map(|label| label_of(label)).collect::<Result<_, _>>()?,
-        platform,
-        pull: pull(args),
-        cache: if args.no_cache { Cache::Ignored } else { Cache::Used },
-        network: if args.network == Network::None { RunNetwork::None } else { RunNetwork::Default },
-    };
+    let contexts = named_contexts(&args.build_contexts, &platform, session)?;
+    let request = request(args, (platform, contexts), &dockerfile, context.into_tree(ignore))?;
     let style = if args.quiet { Style::Quiet } else { args.progress };
     let shown = progress::start(style, session.config.stderr);
     let names = request.names.clone();
     let tell = |findings: &Findings| {
         if style != Style::Quiet {
-            report::warnings(&source.dockerfile, findings);
+            report::warnings(&dockerfile, findings);
         }
     };
     let built = solve(session, request, &shown);
     let built = built?.map_err(|Failed { error, findings }| {
         tell(&findings);
-        BuildFailure { dockerfile: source.dockerfile.clone(), error, output: shown.seen() }
+        BuildFailure { dockerfile: dockerfile.clone(), error, output: shown.seen() }
     })?;
     tell(&built.findings);
     if style != Style::Quiet {
@@ -160,6 +156,27 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
         output::line(&built.id.to_string())?;
     }
     Ok(0)
+}
+
+fn request(
+    args: &BuildArgs,
+    (platform, contexts): (Platform, NamedContexts),
+    dockerfile: &DockerfileText,
+    context: Option<FileTree>,
+) -> anyhow::Result<BuildRequest> {
+    Ok(BuildRequest {
+        dockerfile: dockerfile.text.clone(),
+        context,
+        build_args: build_args(&args.build_args)?,
+        contexts,
+        target: args.target.clone(),
+        names: names(&args.tags)?,
+        labels: args.labels.iter().map(|label| label_of(label)).collect::<Result<_, _>>()?,
+        platform,
+        pull: pull(args),
+        cache: if args.no_cache { Cache::Ignored } else { Cache::Used },
+        network: if args.network == Network::None { RunNetwork::None } else { RunNetwork::Default },
+    })
 }
 
 /// Runs a build; what stops it from outside of the build is the outer error.
@@ -195,23 +212,6 @@ fn platform(args: &BuildArgs) -> Result<Platform, Ending> {
         }
         Some(platform) => Ok(platform.clone()),
         None => Ok(host),
-    }
-}
-
-/// Checks that the build context is a directory of this machine.
-fn context_directory(given: &str) -> Result<PathBuf, Ending> {
-    let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
-    let is_remote = remote.iter().any(|start| given.starts_with(start));
-    match given {
-        "-" => Err(Ending::usage("a build context on standard input is not built yet: name a directory")),
-        "" => Err(Ending::usage("the build context has no name: use `.` for the working directory")),
-        given if is_remote => {
-            Err(Ending::usage(format!("`{}`: remote build contexts are not built yet: name a directory", shown(given))))
-        }
-        given if !Path::new(given).is_dir() => {
-            Err(Ending::usage(format!("the build context `{}` is not a directory", shown(given))))
-        }
-        given => Ok(PathBuf::from(given)),
     }
 }
 
@@ -255,14 +255,6 @@ fn names(given: &[Reference]) -> Result<Vec<Reference>, Ending> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_directories_are_build_contexts() {
-        for given in ["-", "", "/nonexistent", "https://example.com/x.git", "git@example.com:x", "github.com/a/b"] {
-            assert!(context_directory(given).is_err(), "{given}");
-        }
-        assert_eq!(context_directory(".").unwrap(), Path::new("."));
-    }
 
     #[test]
     fn words_become_arguments_labels_and_names() {

@@ -36,7 +36,7 @@ pub(crate) struct HistoryArgs {
     #[arg(long)]
     no_trunc: bool,
     /// Show sizes and dates for people (`--human=false`: bytes and RFC 3339)
-    #[arg(short = 'H', long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(short = 'H', long, default_value_t = true, action = clap::ArgAction::Set)]
     human: bool,
     /// Format: `table`, `table TEMPLATE`, `json`, or a Go template
     #[arg(long)]

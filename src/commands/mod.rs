@@ -5,6 +5,7 @@
 
 mod build;
 mod builder_prune;
+mod context_ls;
 mod history;
 mod image_prune;
 mod images;
@@ -21,6 +22,7 @@ mod version;
 
 pub(crate) use build::{BuildArgs, NoDockerfile};
 pub(crate) use builder_prune::BuilderPruneArgs;
+pub(crate) use context_ls::ContextLsArgs;
 pub(crate) use history::HistoryArgs;
 pub(crate) use image_prune::ImagePruneArgs;
 pub(crate) use images::ImagesArgs;
@@ -35,7 +37,7 @@ pub(crate) use system_df::DfArgs;
 pub(crate) use tag::TagArgs;
 pub(crate) use version::VersionArgs;
 
-use crate::args::{BuilderCommand, Command, ImageCommand, SystemCommand};
+use crate::args::{BuilderCommand, Command, ContextCommand, ImageCommand, SystemCommand};
 use crate::session::Session;
 
 /// Runs `command`, which has its short name, and returns its exit code.
@@ -59,6 +61,7 @@ pub(crate) fn run(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Version(args) => version::version(&args),
         Command::Image { command: ImageCommand::Prune(args) } => image_prune::image_prune(&args, session),
         Command::Builder { command: BuilderCommand::Prune(args) } => builder_prune::builder_prune(&args, session),
+        Command::Context { command: ContextCommand::Ls(args) } => context_ls::context_ls(&args, session),
         Command::System { command: SystemCommand::Df(args) } => system_df::system_df(&args, session),
         Command::Image { .. } | Command::Builder { .. } => unreachable!("the command has its short name"),
     }

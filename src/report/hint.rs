@@ -54,6 +54,10 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
             StepError::Owner { .. } | StepError::Sandbox { source: SandboxError::User { .. }, .. } => {
                 Some("users are those of the image's /etc/passwd: add one in a step before, or use a number".to_owned())
             }
+            StepError::NoContext => Some(
+                "standard input was the Dockerfile and nothing else: `--file - PATH` takes it from there and has a context"
+                    .to_owned(),
+            ),
             StepError::Copy { source: CopyError::Layer(TarLayerError::ReservedName { .. }), .. }
             | StepError::Seal { source: SealError::Tree(TreeTarError::ReservedName { .. }) } => {
                 Some("leave the file out with a line in .dockerignore, or give it another name".to_owned())
@@ -87,8 +91,8 @@ fn of_select(error: &(dyn Error + 'static)) -> Option<String> {
         SelectError::NotFound { .. } => {
             Some("sources are looked up in the build context, the directory after `wharf build`".to_owned())
         }
-        SelectError::Ignored { pattern, line, .. } => {
-            Some(format!("remove line {line} of the ignore file, or add `!{}` after it", shown(pattern)))
+        SelectError::Ignored { pattern, place, .. } => {
+            Some(format!("remove the line {}, or add `!{}` after it", shown(place), shown(pattern)))
         }
         _ => None,
     }
@@ -219,12 +223,12 @@ fn of_obstacle(obstacle: Obstacle) -> &'static str {
 }
 
 fn of_configuration(error: &(dyn Error + 'static)) -> Option<String> {
-    if let Some(NoDockerfile { similar, .. }) = find(error) {
-        let similar = similar.as_ref().map(|path| shown(&path.display().to_string()));
-        return Some(similar.map_or_else(
-            || "name the Dockerfile with `--file FILE`, `-` for standard input".to_owned(),
-            |similar| format!("did you mean `--file {similar}`?"),
-        ));
+    if let Some(NoDockerfile { similar, archive, .. }) = find(error) {
+        return Some(match (similar, archive) {
+            (Some(similar), _) => format!("did you mean `--file {}`?", shown(&similar.display().to_string())),
+            (None, Some(_)) => "name the Dockerfile with `--file FILE`, by its path in the archive".to_owned(),
+            (None, None) => "name the Dockerfile with `--file FILE`, `-` for standard input".to_owned(),
+        });
     }
     let denied = find::<std::io::Error>(error).filter(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
     if find::<OpenError>(error).is_some() && denied.is_some() {

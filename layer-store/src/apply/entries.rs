@@ -29,6 +29,8 @@ const MAX_PATH: u32 = 32 << 10;
 const MAX_REGIONS: usize = 100_000;
 /// Bytes that one entry's headers may take, at most.
 const MAX_HEADER: usize = 8 << 20;
+/// Bytes after the end of a tar that are read all the same, at most.
+const MAX_REST: u64 = 64 << 20;
 const BUFFER: usize = 256 << 10;
 const BLOCK: u64 = HEADER_SIZE as u64;
 
@@ -180,6 +182,18 @@ impl<R: Read> Entries<R> {
     pub(crate) fn put_back(&mut self, count: usize) {
         self.start -= count;
         self.content += count as u64;
+    }
+
+    /// Reads what follows the end of the tar, so that a checksum after it is compared, and who writes it into a pipe can end.
+    ///
+    /// What comes after 64 MiB is left unread.
+    pub(crate) fn pass_rest(&mut self) -> Result<(), TarError> {
+        let mut left = MAX_REST;
+        while left > 0 && self.fill(1)? {
+            left = left.saturating_sub((self.end - self.start) as u64);
+            self.start = self.end;
+        }
+        Ok(())
     }
 
     fn hand_out(&mut self, consumed: usize, entry: Entry, content: u64) -> Result<Entry, TarError> {

@@ -25,6 +25,7 @@ use dockerfile::{
 use oci::Platform;
 use serde_json::{Value, json};
 
+use crate::args::truth_value;
 use crate::output;
 use crate::report::{self, BuildFailure, DockerfileText, Seen};
 use crate::session::{Interrupt, Session};
@@ -81,7 +82,7 @@ impl FromStr for Call {
             match word.split_once('=') {
                 Some(("format", "json")) => call.format = Format::Json,
                 Some(("format", "text")) => call.format = Format::Text,
-                Some(("ignorestatus", value)) => call.ignores_status = is_true(value)?,
+                Some(("ignorestatus", value)) => call.ignores_status = truth_value(value)?,
                 None if method.is_none() => method = Some(method_of(word)?),
                 _ => return Err(format!("unknown option `{word}`, want format=json or ignorestatus=true")),
             }
@@ -100,15 +101,6 @@ fn method_of(word: &str) -> Result<Method, String> {
         "outline" => Ok(Method::Outline),
         "targets" => Ok(Method::Targets),
         _ => Err(METHODS.to_owned()),
-    }
-}
-
-/// Reads a truth value as docker does.
-fn is_true(value: &str) -> Result<bool, String> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("`{value}` is neither true nor false")),
     }
 }
 

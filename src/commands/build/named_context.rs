@@ -4,15 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use builder::{BaseImage, FileTree, ImagePlace, LayoutName, NamedContext, NamedContexts, OciLayout, Owners};
+use builder::{BaseImage, ImagePlace, LayoutName, NamedContext, NamedContexts, OciLayout};
 use oci::{Platform, Reference};
 
+use super::context::{BuildContext, Kind};
 use super::dockerfile::read_ignore;
 use crate::ending::Ending;
+use crate::session::Session;
 use crate::shown::shown;
 
 /// Opens what these words name; of one name the last counts.
-pub(super) fn named_contexts(given: &[String], platform: &Platform) -> anyhow::Result<NamedContexts> {
+pub(super) fn named_contexts(
+    given: &[String],
+    platform: &Platform,
+    session: &Session,
+) -> anyhow::Result<NamedContexts> {
     let mut contexts = NamedContexts::new();
     for word in given {
         let named = word.split_once('=').filter(|(name, source)| !name.is_empty() && !source.is_empty());
@@ -20,12 +26,12 @@ pub(super) fn named_contexts(given: &[String], platform: &Platform) -> anyhow::R
             let why = format!("`{}` is not a named context (want `NAME=SOURCE`)", shown(word));
             return Err(Ending::usage(why).into());
         };
-        contexts.insert(name.to_owned(), open(name, source, platform)?);
+        contexts.insert(name.to_owned(), open(name, source, platform, session)?);
     }
     Ok(contexts)
 }
 
-fn open(name: &str, source: &str, platform: &Platform) -> anyhow::Result<NamedContext> {
+fn open(name: &str, source: &str, platform: &Platform, session: &Session) -> anyhow::Result<NamedContext> {
     if let Some(image) = source.strip_prefix("docker-image://") {
         let reference = image.parse::<Reference>();
         let what = || format!("cannot use `{}` as the image of the named context `{}`", shown(image), shown(name));
@@ -35,20 +41,16 @@ fn open(name: &str, source: &str, platform: &Platform) -> anyhow::Result<NamedCo
         let image = pinned(name, place, platform);
         return image.with_context(|| format!("cannot use the named context `{}`", shown(name)));
     }
-    if source.contains("://") || source.starts_with("git@") {
-        let why = format!(
-            "`{}`: a named context is a directory, `docker-image://IMAGE` or `oci-layout://DIRECTORY`, yet",
-            shown(source)
-        );
-        return Err(Ending::usage(why).into());
-    }
-    let directory = Path::new(source);
-    if !directory.is_dir() {
-        let why = format!("the named context `{}` is not a directory: `{}`", shown(name), shown(source));
-        return Err(Ending::usage(why).into());
-    }
-    let tree = FileTree::open(directory, read_ignore(None, directory)?, Owners::Root);
-    let tree = tree.with_context(|| format!("cannot open the named context `{}`", shown(source)))?;
+    let what = || format!("cannot use `{}` as the named context `{}`", shown(source), shown(name));
+    let kind = match Kind::of(source).with_context(what)? {
+        Kind::StandardInput => {
+            return Err(Ending::usage("standard input is no named context: it can only be the build context").into());
+        }
+        kind => kind,
+    };
+    let context = BuildContext::open(kind, session).with_context(what)?;
+    let ignore = read_ignore(None, &context).with_context(what)?;
+    let tree = context.into_tree(ignore).expect("only standard input can be a Dockerfile alone");
     Ok(NamedContext::Tree(Arc::new(tree)))
 }
 
@@ -78,6 +80,7 @@ fn layout_place(place: &str) -> anyhow::Result<(&Path, LayoutName)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn a_place_has_a_directory_and_perhaps_a_tag_and_a_digest() {
@@ -97,8 +100,9 @@ mod tests {
 
     #[test]
     fn what_names_nothing_is_refused() {
+        let session = Session::new(Config::read(Some("/nonexistent".into())).unwrap(), None);
         for given in ["", "a", "=a", "a=", "a=/nonexistent", "a=docker-image://A B", "a=oci-layout:///nonexistent"] {
-            assert!(named_contexts(&[given.to_owned()], &Platform::host()).is_err(), "{given}");
+            assert!(named_contexts(&[given.to_owned()], &Platform::host(), &session).is_err(), "{given}");
         }
     }
 }

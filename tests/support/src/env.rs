@@ -140,10 +140,10 @@ impl TestEnv {
     }
 
     /// Runs the program in the working directory with these arguments and this input.
-    pub fn wharf_with_input(&self, arguments: &[&str], input: &str) -> Output {
+    pub fn wharf_with_input(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
         let mut command = self.command();
         command.args(arguments);
-        run(command, input, self.timeout)
+        run(command, input.as_ref(), self.timeout)
     }
 
     /// Returns the program in its environment, for tests that need the running process.
@@ -187,7 +187,7 @@ impl Output {
 }
 
 /// Runs `command` with `input`, and kills it and its process group when it takes longer than `timeout`.
-fn run(mut command: Command, input: &str, timeout: Duration) -> Output {
+fn run(mut command: Command, input: &[u8], timeout: Duration) -> Output {
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = piped.spawn().expect("the program starts");
     let group = Pid::from_child(&child);
@@ -195,7 +195,7 @@ fn run(mut command: Command, input: &str, timeout: Duration) -> Output {
     let stderr = read(child.stderr.take().expect("it is piped"));
     let mut stdin = child.stdin.take().expect("it is piped");
     let input = input.to_owned();
-    let writer = thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let (send, receive) = mpsc::channel::<ExitStatus>();
     let waiter = thread::spawn(move || {
         let status = child.wait().expect("a child can be waited for");

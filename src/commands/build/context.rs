@@ -1,0 +1,173 @@
+//! Where a build context comes from, and how it becomes files that can be read.
+//!
+//! | given | context | Dockerfile |
+//! |---|---|---|
+//! | a directory | the directory | `--file`, from the working directory; else in the context |
+//! | a file | the tar archive that it is, whatever its name | in the archive |
+//! | `-` | the tar archive on standard input | in the archive |
+//! | `-` | none | standard input, when it is no archive |
+//! | a URL, a git repository | refused, until there is something that fetches it ([`Kind::Remote`]) | in what is fetched |
+//!
+//! - Whether bytes are an archive is told by content (`builder::content`).
+//! - An archive is unpacked into the store's `tmp/` with the limits of layers, and is gone when its [`FileTree`] is dropped.
+//! - The ignore file of an archive counts as that of a directory does; BuildKit reads those of directories only.
+//! - What is in an archive is only read through its [`FileTree`]: no link in it leads to a file of this machine.
+
+use std::fs::{self, File};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use builder::{Bytes, Content, Dockerignore, FileTree, Owners, content};
+use layer_store::Ownership;
+use tokio_util::sync::CancellationToken;
+
+use super::dockerfile::read_limited;
+use super::input::{StandardInput, Stoppable};
+use crate::ending::Ending;
+use crate::session::{Interrupt, Session};
+use crate::shown::shown;
+
+/// What the word after the flags stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind<'a> {
+    Directory(&'a Path),
+    File(&'a Path),
+    StandardInput,
+    /// What has to be fetched.
+    Remote(&'a str),
+}
+
+/// An opened build context, with nothing left out of it yet.
+#[derive(Debug)]
+pub(crate) enum BuildContext {
+    /// A directory of the user's.
+    Directory { path: PathBuf, tree: FileTree },
+    /// What came as an archive, and what people know that by.
+    Archive { name: String, tree: FileTree },
+    /// There is none, but a Dockerfile came in its place.
+    Dockerfile { bytes: Vec<u8> },
+}
+
+impl<'a> Kind<'a> {
+    /// Tells what `given` stands for.
+    pub(crate) fn of(given: &'a str) -> Result<Self, Ending> {
+        let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+        let path = Path::new(given);
+        match given {
+            "" => Err(Ending::usage("the build context has no name: use `.` for the working directory")),
+            "-" => Ok(Self::StandardInput),
+            given if remote.iter().any(|start| given.starts_with(start)) => Ok(Self::Remote(given)),
+            given => match fs::metadata(path) {
+                Ok(metadata) if metadata.is_dir() => Ok(Self::Directory(path)),
+                Ok(metadata) if metadata.is_file() => Ok(Self::File(path)),
+                Ok(_) => Err(no_context(path)),
+                Err(error) => Err(Ending::usage(format!("cannot find the build context `{}`: {error}", shown(given)))),
+            },
+        }
+    }
+}
+
+impl BuildContext {
+    /// Opens the build context `kind`; a signal stops what takes long, and is the error then.
+    pub(crate) fn open(kind: Kind<'_>, session: &Session) -> anyhow::Result<Self> {
+        if let Kind::Directory(_) = kind {
+            return Self::open_kind(kind, session, &CancellationToken::new());
+        }
+        session.block_on(async {
+            let interrupt = Interrupt::watch()?;
+            let context = Self::open_kind(kind, session, interrupt.stop());
+            interrupt.ending().map_or(context, |ending| Err(ending.into()))
+        })
+    }
+
+    /// Opens the build context `kind` until `stop` is cancelled.
+    pub(crate) fn open_kind(kind: Kind<'_>, session: &Session, stop: &CancellationToken) -> anyhow::Result<Self> {
+        match kind {
+            Kind::Directory(path) => {
+                let tree = FileTree::open(path, Dockerignore::default(), Owners::Root);
+                let tree = tree.with_context(|| format!("cannot open the build context `{}`", path.display()))?;
+                Ok(Self::Directory { path: path.to_owned(), tree })
+            }
+            Kind::File(path) => {
+                let file = File::open(path).and_then(content);
+                match file.with_context(|| format!("cannot read the build context `{}`", path.display()))? {
+                    Content::Tar(tar) => unpack(format!("`{}`", path.display()), tar, session, stop),
+                    Content::Compressed(_) | Content::Other(_) => Err(no_context(path).into()),
+                }
+            }
+            Kind::StandardInput => standard_input(session, stop),
+            Kind::Remote(url) => Err(Ending::usage(format!(
+                "`{}`: remote build contexts are not built yet: name a directory or a tar archive",
+                shown(url)
+            ))
+            .into()),
+        }
+    }
+
+    /// Gives the context its ignore file and returns its files; there are none beside a Dockerfile alone.
+    pub(crate) fn into_tree(self, ignore: Dockerignore) -> Option<FileTree> {
+        match self {
+            Self::Directory { tree, .. } | Self::Archive { tree, .. } => Some(tree.with_ignore(ignore)),
+            Self::Dockerfile { .. } => None,
+        }
+    }
+}
+
+fn no_context(path: &Path) -> Ending {
+    let path = shown(&path.display().to_string());
+    Ending::usage(format!(
+        "the build context `{path}` is neither a directory nor a tar archive: a Dockerfile is named with `--file`"
+    ))
+}
+
+fn standard_input(session: &Session, stop: &CancellationToken) -> anyhow::Result<BuildContext> {
+    if std::io::stdin().is_terminal() {
+        let advice = "give it a Dockerfile or a tar archive, as in `wharf build - < FILE`";
+        return Err(Ending::usage(format!("standard input is a terminal: {advice}")).into());
+    }
+    let cannot_read = "cannot read the build context from standard input";
+    let bytes = match content(StandardInput { stop: stop.clone() }).context(cannot_read)? {
+        Content::Tar(tar) => return unpack("standard input".to_owned(), tar, session, stop),
+        Content::Compressed(method) => {
+            bail!("standard input is compressed with {method}, but no tar archive comes out of it")
+        }
+        Content::Other(bytes) => read_limited(bytes).context(cannot_read)?,
+    };
+    match &bytes[..] {
+        [] => bail!("standard input is empty: it has to be a Dockerfile or a tar archive"),
+        [b'P', b'K', 3, 4, ..] => bail!("standard input is a zip archive: it has to be a Dockerfile or a tar archive"),
+        bytes if bytes.contains(&0) => bail!("standard input is neither a Dockerfile nor a tar archive"),
+        _ => Ok(BuildContext::Dockerfile { bytes }),
+    }
+}
+
+fn unpack(name: String, tar: Bytes, session: &Session, stop: &CancellationToken) -> anyhow::Result<BuildContext> {
+    let tar = Stoppable { bytes: tar, stop: stop.clone() };
+    let unpacked = session.store()?.unpack(tar, Ownership::Caller);
+    let unpacked = unpacked.with_context(|| format!("cannot unpack the build context from {name}"))?;
+    let tree = FileTree::open(&unpacked.path(), Dockerignore::default(), Owners::Root);
+    let tree = tree.with_context(|| format!("cannot open what was unpacked from {name}"))?.kept_by(unpacked);
+    Ok(BuildContext::Archive { name, tree })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_told_by_its_word_and_by_what_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x");
+        fs::write(&file, "").unwrap();
+        assert_eq!(Kind::of("-").unwrap(), Kind::StandardInput);
+        assert_eq!(Kind::of(".").unwrap(), Kind::Directory(Path::new(".")));
+        assert_eq!(Kind::of(file.to_str().unwrap()).unwrap(), Kind::File(&file));
+        for given in ["https://example.com/x.git", "git@example.com:x", "github.com/a/b"] {
+            assert_eq!(Kind::of(given).unwrap(), Kind::Remote(given));
+        }
+        for given in ["", "/nonexistent", "/dev/null"] {
+            assert!(Kind::of(given).is_err(), "{given}");
+        }
+    }
+}
