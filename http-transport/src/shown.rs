@@ -8,7 +8,7 @@ use url::Url;
 const MAX_SHOWN: usize = 300;
 
 /// Returns `text` on one line, at most 300 characters of it, with control and direction characters escaped.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut line = String::new();
     for (count, c) in text.split_whitespace().collect::<Vec<_>>().join(" ").chars().enumerate() {
         if count == MAX_SHOWN {
@@ -31,7 +31,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// Returns `url` without user, password, query and fragment.
-pub(crate) fn shown_url(url: &Url) -> String {
+pub fn shown_url(url: &Url) -> String {
     let origin = url.origin().ascii_serialization();
     shown(&format!("{origin}{}", url.path()))
 }
@@ -44,7 +44,8 @@ pub struct At {
 }
 
 impl At {
-    pub(crate) fn new(method: &reqwest::Method, url: &Url) -> Self {
+    /// Describes a request.
+    pub fn new(method: &reqwest::Method, url: &Url) -> Self {
         Self { method: method.to_string(), url: shown_url(url) }
     }
 
