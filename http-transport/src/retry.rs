@@ -109,8 +109,13 @@ pub fn retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
     if value.bytes().all(|b| b.is_ascii_digit()) {
         return value.parse().ok().map(Duration::from_secs);
     }
-    let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+    let date = http_date(value)?;
     Some(Duration::try_from(date - now).unwrap_or_default())
+}
+
+/// Reads a date as HTTP writes it.
+pub fn http_date(value: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(value.trim(), &Rfc2822).ok()
 }
 
 #[cfg(test)]
