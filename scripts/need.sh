@@ -17,6 +17,7 @@ skopeo                          skopeo
 umoci                           umoci
 '
 readonly TEST='
+git                             git
 busybox                         busybox-static
 '
 readonly DEMO='

@@ -26,9 +26,24 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     ("dockerfile", &[], &[]),
     ("runtime", &[], &["test-support"]),
     ("layer-store", &["oci"], &["test-support"]),
-    ("registry-client", &["oci"], &["test-support"]),
-    ("builder", &["oci", "layer-store", "registry-client", "runtime", "dockerfile"], &["test-support"]),
-    ("wharf", &["oci", "layer-store", "registry-client", "runtime", "dockerfile", "builder"], &["test-support"]),
+    ("http-transport", &[], &[]),
+    ("registry-client", &["oci", "http-transport"], &["test-support"]),
+    ("remote-files", &["oci", "http-transport"], &["test-support"]),
+    ("builder", &["oci", "layer-store", "registry-client", "remote-files", "runtime", "dockerfile"], &["test-support"]),
+    (
+        "wharf",
+        &[
+            "oci",
+            "layer-store",
+            "http-transport",
+            "registry-client",
+            "remote-files",
+            "runtime",
+            "dockerfile",
+            "builder",
+        ],
+        &["test-support"],
+    ),
     ("test-support", &["oci"], &[]),
 ];
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use http_transport::{At, Message, Origin, RetryPolicy, Wire, shown, shown_url, stripped};
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
@@ -26,12 +27,9 @@ use url::{Url, form_urlencoded};
 use crate::challenge::Challenge;
 use crate::credentials::{CredentialSource, Credentials, FoundCredentials, Tried};
 use crate::error::RequestError;
-use crate::origin::{Origin, Repository, stripped};
+use crate::origin::Repository;
 use crate::payload::Payload;
-use crate::retry::RetryPolicy;
-use crate::shown::{At, shown_url};
-use crate::transport::{Access, refusal};
-use crate::wire::{Follow, Message, Wire};
+use crate::transport::{Access, redirects, refusal};
 
 /// Bytes of a token service's answer that are read at most.
 const MAX_TOKEN_ANSWER: u64 = 1 << 20;
@@ -184,7 +182,7 @@ fn check_realm(repository: &Repository, realm: &str, has_credentials: bool) -> R
     let at = At::new(&Method::GET, &base);
     let refuse = |realm: String, reason| RequestError::Realm { at: at.clone(), realm, reason };
     let Ok(url) = Url::parse(realm) else {
-        return Err(refuse(crate::shown::shown(realm), "it is no URL"));
+        return Err(refuse(shown(realm), "it is no URL"));
     };
     let url = stripped(url);
     if let Some(reason) = repository.objection(&base, &url) {
@@ -222,14 +220,19 @@ impl Service<'_> {
     }
 
     async fn ask(&self, found: Option<&FoundCredentials>, tried: &Tried) -> Result<Vec<u8>, RequestError> {
+        let repository = &self.asking.access.repository;
+        let anywhere = |from: &Url, to: &Url| repository.objection(from, to);
+        let same_origin = |from: &Url, to: &Url| {
+            let leaves = Origin::of(from) != Origin::of(to);
+            anywhere(from, to).or(leaves.then_some("another server would get the identity token"))
+        };
         let mut message = Message {
             method: Method::GET,
             url: self.realm.clone(),
             headers: HeaderMap::new(),
             payload: &Payload::Empty,
             authorization: None,
-            repository: &self.asking.access.repository,
-            follow: Follow::Anywhere,
+            redirects: redirects(&anywhere),
         };
         let form;
         match found.map(|found| &found.credentials) {
@@ -238,7 +241,7 @@ impl Service<'_> {
                 message.method = Method::POST;
                 message.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
                 message.payload = &form;
-                message.follow = Follow::SameOrigin;
+                message.redirects = redirects(&same_origin);
             }
             Some(Credentials::Basic { username, password }) => {
                 self.add_query(&mut message.url, Some(username));
@@ -249,7 +252,7 @@ impl Service<'_> {
         }
         let answer = self.asking.wire.send(message).await?;
         if (200..300).contains(&answer.status()) {
-            answer.read(MAX_TOKEN_ANSWER).await
+            Ok(answer.read(MAX_TOKEN_ANSWER).await?)
         } else {
             Err(refusal(answer, tried.clone()).await)
         }

@@ -14,6 +14,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http_transport::Answer;
 use oci::{BlobError, BlobSink, BlobWriter, Descriptor, Reference};
 use reqwest::Method;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
@@ -23,7 +24,6 @@ use tokio::task::JoinHandle;
 use crate::client::Client;
 use crate::error::{PullError, RequestError};
 use crate::transport::{Access, Call, Transport};
-use crate::wire::Answer;
 
 const CHUNKS_AHEAD: usize = 16;
 /// An attempt that got this far on does not count as failed.
@@ -211,7 +211,7 @@ impl Pull<'_> {
                 }
                 // All that was described is here; how the rest fails does not matter.
                 Err(_) if got == missing => return (got, Attempt::Complete),
-                Err(error) => return (got, Attempt::Cut(error)),
+                Err(error) => return (got, Attempt::Cut(error.into())),
             };
             if got + chunk.len() as u64 > missing {
                 return (got, Attempt::TooLong);

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use http_transport::{ClientError, Proxies, RetryPolicy, Timeouts};
+
 use crate::credentials::{Anonymous, CredentialSource};
-use crate::retry::RetryPolicy;
 use crate::transport::Transport;
-use crate::wire::Timeouts;
 
 /// Talks to any number of registries; cloning it shares connections and tokens.
 #[derive(Clone, Debug)]
@@ -41,34 +41,6 @@ pub struct Trust {
     pub insecure: BTreeSet<String>,
 }
 
-/// The proxies to go through; none by default, whatever the environment says.
-#[derive(Clone, Default)]
-pub struct Proxies {
-    /// For http URLs.
-    pub http: Option<String>,
-    /// For https URLs.
-    pub https: Option<String>,
-    /// Hosts that are asked directly, in the form of `NO_PROXY`.
-    pub except: Option<String>,
-}
-
-/// Why a client cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "each message says what its variant means")]
-pub enum ClientError {
-    #[error("CA bundle {} is not one in PEM form", .number + 1)]
-    Certificate { number: usize, source: reqwest::Error },
-    #[error("CA bundle {} holds no certificate", .number + 1)]
-    NoCertificate { number: usize },
-    #[error("a proxy's URL is not one")]
-    Proxy { source: reqwest::Error },
-    #[error("`{}` cannot be a User-Agent", .text.escape_debug())]
-    UserAgent { text: String },
-    #[error("cannot prepare an HTTP client")]
-    Build { source: reqwest::Error },
-}
-
 impl ClientOptions {
     /// No credentials, no proxy, the machine's certificates, the usual patience.
     pub fn new(user_agent: &str) -> Self {
@@ -99,12 +71,5 @@ impl fmt::Debug for ClientOptions {
         let mut debug = f.debug_struct("ClientOptions");
         debug.field("user_agent", &self.user_agent).field("retry", &self.retry).field("timeouts", &self.timeouts);
         debug.field("insecure", &self.trust.insecure).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Proxies {
-    // A proxy's URL may hold a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxies").field("except", &self.except).finish_non_exhaustive()
     }
 }

@@ -8,14 +8,13 @@
 //!
 //! What was tried (whose credentials, which scope) is [`RequestError::tried`]. No message holds a password, a token or a query.
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
+use http_transport::{At, Cause, ExchangeError, Failure, Phase, shown};
 use oci::{BlobError, Descriptor, Digest, DocumentError, MediaType, Platform, Reference};
 
 use crate::credentials::{CredentialError, Tried};
-use crate::shown::{At, shown};
 
 /// Why one request to a registry, or to its token service, failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,20 +72,6 @@ pub struct RegistryWords {
     text: String,
 }
 
-/// What a request was waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// A connection.
-    Connecting,
-    /// The beginning of the answer.
-    Waiting,
-    /// More bytes, in either direction.
-    Transferring,
-}
-
-/// The innermost cause of a failed connection.
-pub struct Cause(reqwest::Error);
-
 impl RequestError {
     /// Returns the status of the answer, if there was one.
     pub fn status(&self) -> Option<u16> {
@@ -127,50 +112,38 @@ impl RequestError {
             _ => None,
         }
     }
+}
 
-    /// Tells whether the same request may succeed a little later.
-    pub(crate) fn is_transient(&self) -> bool {
+impl Failure for RequestError {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Lookup { .. } | Self::ConnectionRefused { .. } | Self::Connect { .. } => true,
             Self::Timeout { .. } | Self::Broken { .. } | Self::Cut { .. } => true,
-            Self::Status(refusal) => matches!(refusal.status, 408 | 429 | 500 | 502..=504 | 506..=599),
+            Self::Status(refusal) => http_transport::is_transient(refusal.status),
             _ => false,
         }
     }
 
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status(refusal) => refusal.retry_after,
             _ => None,
         }
     }
+}
 
-    /// Sorts out why sending failed.
-    pub(crate) fn sending(at: At, error: reqwest::Error, connect_timeout: Duration) -> Self {
-        if error.is_connect() && error.is_timeout() {
-            return Self::Timeout { at, phase: Phase::Connecting, after: connect_timeout };
+impl From<ExchangeError> for RequestError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Lookup { at, source } => Self::Lookup { at, source },
+            ExchangeError::ConnectionRefused { at, source } => Self::ConnectionRefused { at, source },
+            ExchangeError::Connect { at, source } => Self::Connect { at, source },
+            ExchangeError::Tls { at, source } => Self::Tls { at, source },
+            ExchangeError::Timeout { at, phase, after } => Self::Timeout { at, phase, after },
+            ExchangeError::Broken { at, source } => Self::Broken { at, source },
+            ExchangeError::Redirect { at, to, reason } => Self::Redirect { at, to, reason },
+            ExchangeError::TooLarge { at, limit } => Self::TooLarge { at, limit },
         }
-        let source = Cause(error.without_url());
-        let is_connect = source.0.is_connect();
-        if source.is_tls() {
-            Self::Tls { at, source }
-        } else if !is_connect {
-            Self::Broken { at, source }
-        } else if source.is_io(std::io::ErrorKind::ConnectionRefused) {
-            Self::ConnectionRefused { at, source }
-        } else if format!("{:?}", source.0).contains("dns error") {
-            Self::Lookup { at, source }
-        } else {
-            Self::Connect { at, source }
-        }
-    }
-
-    pub(crate) fn no_tls(at: At, error: reqwest::Error) -> Self {
-        Self::Tls { at, source: Cause(error) }
-    }
-
-    pub(crate) fn receiving(at: At, error: reqwest::Error) -> Self {
-        Self::Broken { at, source: Cause(error.without_url()) }
     }
 }
 
@@ -241,51 +214,6 @@ impl fmt::Display for RegistryWords {
 }
 
 impl std::error::Error for RegistryWords {}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connecting => "to connect",
-            Self::Waiting => "to answer",
-            Self::Transferring => "without a byte, or with hardly any",
-        })
-    }
-}
-
-impl Cause {
-    fn chain(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-        std::iter::successors(self.0.source(), |&error| error.source())
-    }
-
-    fn is_io(&self, kind: std::io::ErrorKind) -> bool {
-        self.chain().filter_map(|error| error.downcast_ref::<std::io::Error>()).any(|error| error.kind() == kind)
-    }
-
-    fn is_tls(&self) -> bool {
-        self.chain().any(is_tls)
-    }
-}
-
-/// Looks through the I/O errors that a TLS error is wrapped in; they do not show it as their source.
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls(wrapped))
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let innermost = self.chain().last().map_or_else(|| self.0.to_string(), ToString::to_string);
-        f.write_str(&shown(&innermost))
-    }
-}
-
-impl fmt::Debug for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Cause {}
 
 /// Why a name could not be resolved.
 #[derive(Debug, thiserror::Error)]

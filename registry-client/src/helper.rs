@@ -9,10 +9,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use http_transport::shown;
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::{CredentialError, Credentials};
-use crate::shown::shown;
 
 const MAX_ANSWER: u64 = 1 << 20;
 /// The user name that says that the secret is an identity token.

@@ -5,8 +5,7 @@
 //!          └────────┴────────┬──────────┴──────────┘
 //!                       transport.rs                          one request: authenticated, repeated, refused with reasons
 //!               auth.rs ─────┤                                tokens;   challenge.rs, credentials.rs, docker_config.rs, helper.rs
-//!              retry.rs ─────┤
-//!                         wire.rs                             bytes: connections, timeouts, redirects;   origin.rs: who may be asked
+//!                      http-transport                         bytes: connections, timeouts, redirects;   origin.rs: who is asked
 //! ```
 //!
 //! - Nothing that was received counts before its digest and size were compared; `Docker-Content-Digest` proves nothing.
@@ -31,19 +30,15 @@ mod manifest;
 mod origin;
 mod payload;
 mod push;
-mod retry;
-mod shown;
 mod transport;
 mod upload;
-mod wire;
 
 pub use blob::Transferred;
-pub use client::{Client, ClientError, ClientOptions, Proxies, Trust};
+pub use client::{Client, ClientOptions, Trust};
 pub use credentials::{Anonymous, CredentialError, CredentialSource, Credentials, FoundCredentials, Tried};
 pub use docker_config::DockerConfig;
-pub use error::{Cause, LoginError, Phase, PullError, PushError, Refusal, RegistryWords, RequestError, ResolveError};
+pub use error::{LoginError, PullError, PushError, Refusal, RegistryWords, RequestError, ResolveError};
 pub use manifest::RemoteImage;
 pub use push::{LayerEvent, Outcome, Push, Pushed};
-pub use retry::RetryPolicy;
-pub use shown::At;
-pub use wire::Timeouts;
+// What options and errors hold; whoever makes a client need not know where connections are made.
+pub use http_transport::{At, Cause, ClientError, Phase, Proxies, RetryPolicy, Timeouts};

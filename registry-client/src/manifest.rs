@@ -5,6 +5,7 @@
 //!             (a claim)        verified                          verified      verified
 //! ```
 
+use http_transport::{Answer, Failure as _};
 use oci::{
     Algorithm, Descriptor, Digest, Document, DocumentError, Hasher, ImageConfig, Manifest, ManifestOrIndex, MediaType,
     Platform, Reference,
@@ -15,7 +16,6 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderV
 use crate::client::Client;
 use crate::error::{PullError, RequestError, ResolveError};
 use crate::transport::{Access, Call};
-use crate::wire::Answer;
 
 const MAX_DEPTH: usize = 4;
 const MAX_LAYERS: usize = 500;

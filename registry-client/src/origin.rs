@@ -1,41 +1,20 @@
-//! Who is asked: registries and their repositories as URLs, and the rules for going elsewhere.
+//! Who is asked: registries and their repositories as URLs.
 //!
-//! | rule | why |
-//! |---|---|
-//! | plain http only for loopback and for registries listed as insecure | everything else is TLS |
-//! | only http and https; never from https to http; user and password in a URL are dropped | downgrade, smuggled credentials |
-//! | a link-local address is visited only for a registry that is itself on this machine or a private address | cloud metadata services |
-//!
-//! An [`Origin`] is what credentials belong to: they are attached when a request is sent, by comparing origins.
+//! Plain http is only for loopback and for registries listed as insecure; everything else is TLS. Where a registry may send us
+//! is `http_transport`'s rule.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use http_transport::{Origin, redirect_objection};
 use oci::Reference;
-use url::{Host, Url};
+use url::Url;
 
 use crate::error::RequestError;
 
 /// Docker Hub's name in references, its registry's host, and its key in `config.json`.
 pub(crate) const HUB: &str = "docker.io";
 const HUB_HOST: &str = "registry-1.docker.io";
-
-/// Scheme, host and port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    scheme: String,
-    host: String,
-    port: u16,
-}
-
-impl Origin {
-    /// Returns the origin of `url`; `None` unless it is http or https.
-    pub(crate) fn of(url: &Url) -> Option<Self> {
-        let is_http = matches!(url.scheme(), "http" | "https");
-        let (host, port) = (url.host_str()?, url.port_or_known_default()?);
-        is_http.then(|| Self { scheme: url.scheme().to_owned(), host: host.to_owned(), port })
-    }
-}
 
 /// One repository of a registry; an empty path is the registry itself.
 #[derive(Clone, Debug)]
@@ -83,28 +62,7 @@ impl Repository {
 
     /// Says why `to` may not be visited on behalf of this registry, coming from `from`; `None` when it may.
     pub(crate) fn objection(&self, from: &Url, to: &Url) -> Option<&'static str> {
-        if !matches!(to.scheme(), "http" | "https") {
-            return Some("it is neither http nor https");
-        }
-        if from.scheme() == "https" && to.scheme() == "http" {
-            return Some("it would leave TLS");
-        }
-        if is_link_local_host(to) && !self.is_private() {
-            return Some("it is a link-local address");
-        }
-        None
-    }
-
-    /// Tells whether the registry is named by a loopback, private or link-local address.
-    fn is_private(&self) -> bool {
-        match self.base.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback() || address.is_private() || address.is_link_local(),
-            Some(Host::Ipv6(address)) => {
-                address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
-            }
-            None => false,
-        }
+        redirect_objection(&self.base, from, to)
     }
 }
 
@@ -118,34 +76,6 @@ fn is_plain(host: &str, insecure: &BTreeSet<String>) -> bool {
     }
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     (name == "localhost" || address.is_ok_and(|address| address.is_loopback())) && port != Some("443")
-}
-
-fn is_link_local_host(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => is_link_local(address.into()),
-        Some(Host::Ipv6(address)) => is_link_local(address.into()),
-        Some(Host::Domain(name)) => name.trim_end_matches('.') == "metadata.google.internal",
-        None => false,
-    }
-}
-
-/// Tells whether `address` is link-local or a cloud's metadata service.
-pub(crate) fn is_link_local(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.is_link_local() || address.octets() == [100, 100, 100, 200],
-        IpAddr::V6(address) => {
-            address.is_unicast_link_local() || address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
-        }
-    }
-}
-
-/// Returns `url` without user, password and fragment.
-pub(crate) fn stripped(mut url: Url) -> Url {
-    // Both only fail for URLs without a host, which have neither.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_fragment(None);
-    url
 }
 
 #[cfg(test)]
@@ -198,14 +128,5 @@ mod tests {
         check("ghcr.io/a", "https://ghcr.io/", "https://metadata.google.internal/", false);
         check("ghcr.io/a", "https://ghcr.io/", "https://10.1.2.3/", true);
         check("127.0.0.1:5000/a", "http://127.0.0.1:5000/", "http://169.254.1.1/", true);
-    }
-
-    #[test]
-    fn ports_and_schemes_make_origins_differ() {
-        let origin = |url: &str| Origin::of(&Url::parse(url).unwrap());
-        assert_eq!(origin("https://a.com/x"), origin("https://A.com:443/y?z"));
-        assert_ne!(origin("https://a.com/"), origin("https://a.com:444/"));
-        assert_ne!(origin("https://a.com/"), origin("http://a.com/"));
-        assert_eq!(origin("ftp://a.com/"), None);
     }
 }

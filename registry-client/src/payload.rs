@@ -34,9 +34,8 @@ pub(crate) struct BlobPayload {
     sent: Arc<AtomicU64>,
 }
 
-impl Payload {
-    /// Returns how many bytes it has.
-    pub(crate) fn size(&self) -> u64 {
+impl http_transport::Payload for Payload {
+    fn size(&self) -> u64 {
         match self {
             Self::Empty => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -44,8 +43,7 @@ impl Payload {
         }
     }
 
-    /// Starts a body; every call starts anew.
-    pub(crate) fn body(&self) -> Body {
+    fn body(&self) -> Body {
         match self {
             Self::Blob(payload) if payload.size() > 0 => Body::wrap_stream(payload.chunks()),
             Self::Empty | Self::Blob(_) => Body::from(Bytes::new()),
@@ -53,8 +51,7 @@ impl Payload {
         }
     }
 
-    /// Returns how many bytes were handed over so far, over all bodies; `None` when that is no sign of progress.
-    pub(crate) fn sent(&self) -> Option<u64> {
+    fn sent(&self) -> Option<u64> {
         match self {
             Self::Blob(payload) => Some(payload.sent.load(Ordering::Relaxed)),
             Self::Empty | Self::Bytes(_) => None,

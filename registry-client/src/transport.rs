@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use http_transport::{
+    Answer, Attempts, ClientError, Message, Origin, Redirects, RetryPolicy, Wire, WireOptions, retry_after,
+};
 use oci::Reference;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -16,14 +19,13 @@ use url::Url;
 
 use crate::auth::{Asking, Authenticator, Grant};
 use crate::challenge::Challenge;
-use crate::client::{ClientError, ClientOptions};
+use crate::client::ClientOptions;
 use crate::credentials::{CredentialSource, Tried};
 use crate::error::{Refusal, RegistryWords, RequestError};
-use crate::origin::{Origin, Repository};
+use crate::origin::Repository;
 use crate::payload::Payload;
-use crate::retry::{Attempts, RetryPolicy, retry_after};
-use crate::wire::{Answer, Follow, Message, Wire};
 
+const MAX_HOPS: usize = 5;
 /// Bytes of an error's body that are read.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
@@ -81,7 +83,12 @@ impl Access {
 
 impl Transport {
     pub(crate) fn new(options: ClientOptions) -> Result<Self, ClientError> {
-        let wire = Arc::new(Wire::new(&options)?);
+        let wire = Arc::new(Wire::new(&WireOptions {
+            extra_ca_pem: options.trust.extra_ca_pem,
+            proxies: options.proxies,
+            user_agent: options.user_agent,
+            timeouts: options.timeouts,
+        })?);
         let insecure = Arc::new(options.trust.insecure);
         let authenticator = Authenticator::new(options.credentials);
         Ok(Self { wire, authenticator, retry: options.retry, insecure })
@@ -140,7 +147,7 @@ impl Transport {
             let fetched = async {
                 let answer = self.exchange(access, call).await?;
                 let head = head(&answer);
-                Ok((head, answer.read(limit).await?))
+                Ok::<_, RequestError>((head, answer.read(limit).await?))
             };
             match fetched.await {
                 Ok(fetched) => return Ok(fetched),
@@ -169,17 +176,22 @@ impl Transport {
     }
 
     async fn send(&self, access: &Access, call: &Call, grant: Option<&Grant>) -> Result<Answer, RequestError> {
+        let objection = |from: &Url, to: &Url| access.repository.objection(from, to);
         let message = Message {
             method: call.method.clone(),
             url: call.url.clone(),
             headers: call.headers.clone(),
             payload: &call.payload,
             authorization: access.repository.origin().zip(grant.map(|grant| grant.header.clone())),
-            repository: &access.repository,
-            follow: Follow::Anywhere,
+            redirects: redirects(&objection),
         };
-        self.wire.send(message).await
+        Ok(self.wire.send(message).await?)
     }
+}
+
+/// Allows as many redirects as a registry needs.
+pub(crate) fn redirects<'a>(objection: &'a (dyn Fn(&Url, &Url) -> Option<&'static str> + Sync)) -> Redirects<'a> {
+    Redirects { limit: MAX_HOPS, objection }
 }
 
 /// Returns the challenge of an answer, if the registry itself asks for credentials.

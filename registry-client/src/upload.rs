@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 
+use http_transport::{Answer, Failure as _, Payload as _, shown_url};
 use oci::{BlobError, BlobSource, Descriptor};
 use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
@@ -24,9 +25,7 @@ use crate::error::RequestError;
 use crate::origin::Repository;
 use crate::payload::{BlobPayload, Payload};
 use crate::push::Outcome;
-use crate::shown::shown_url;
 use crate::transport::{Access, Call, Transport};
-use crate::wire::Answer;
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// An attempt that got this far on does not count as failed.

@@ -9,8 +9,6 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::error::RequestError;
-
 /// The longest `Retry-After` that is waited for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -33,7 +31,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// Starts to count the attempts of one request.
-    pub(crate) fn start(self) -> Attempts {
+    pub fn start(self) -> Attempts {
         Attempts { policy: self, failed: 0 }
     }
 
@@ -43,16 +41,29 @@ impl RetryPolicy {
     }
 }
 
+/// Why an attempt failed, as far as repeating it is concerned.
+pub trait Failure {
+    /// Tells whether the same request may succeed a little later.
+    fn is_transient(&self) -> bool;
+
+    /// Returns how long the server asks to wait, if it does.
+    fn retry_after(&self) -> Option<Duration>;
+}
+
 /// The attempts of one request so far.
 #[derive(Debug)]
-pub(crate) struct Attempts {
+pub struct Attempts {
     policy: RetryPolicy,
     failed: u32,
 }
 
 impl Attempts {
     /// Waits until the request may be repeated after `error`, or gives the error back when it may not.
-    pub(crate) async fn after(&mut self, error: RequestError) -> Result<(), RequestError> {
+    ///
+    /// # Errors
+    ///
+    /// `error` itself, when repeating would not help or was done often enough.
+    pub async fn after<E: Failure>(&mut self, error: E) -> Result<(), E> {
         if !error.is_transient() {
             return Err(error);
         }
@@ -60,7 +71,11 @@ impl Attempts {
     }
 
     /// Like [`after`](Self::after) for an error that the caller knows how to get around.
-    pub(crate) async fn after_any(&mut self, error: RequestError) -> Result<(), RequestError> {
+    ///
+    /// # Errors
+    ///
+    /// `error` itself, when it was repeated often enough.
+    pub async fn after_any<E: Failure>(&mut self, error: E) -> Result<(), E> {
         self.failed += 1;
         let asked = error.retry_after();
         if self.failed >= self.policy.attempts || asked.is_some_and(|wait| wait > MAX_RETRY_AFTER) {
@@ -72,7 +87,7 @@ impl Attempts {
     }
 
     /// Forgets the failures so far, because the last attempt got on.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.failed = 0;
     }
 }
@@ -83,14 +98,24 @@ fn jitter(bound: Duration) -> Duration {
     bound.mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX))
 }
 
+/// Tells whether a request that was answered with this status may succeed a little later.
+pub fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502..=504 | 506..=599)
+}
+
 /// Reads a `Retry-After` header: seconds, or a date.
-pub(crate) fn retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
+pub fn retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
     let value = value.trim();
     if value.bytes().all(|b| b.is_ascii_digit()) {
         return value.parse().ok().map(Duration::from_secs);
     }
-    let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+    let date = http_date(value)?;
     Some(Duration::try_from(date - now).unwrap_or_default())
+}
+
+/// Reads a date as HTTP writes it.
+pub fn http_date(value: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(value.trim(), &Rfc2822).ok()
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
-//! One exchange of bytes with a server: connections, timeouts and redirects. Nothing here knows of registries or tokens.
+//! One exchange of bytes with a server: connections, timeouts and redirects. Nothing here knows what is fetched.
 //!
 //! ```text
 //! message ─▶ send ─▶ redirect? ─no──▶ answer (its body read under a stall timeout)
-//!             ▲         │ yes, at most 5, none that the repository objects to
+//!             ▲         │ yes, at most as many as are allowed, none that is objected to
 //!             └─────────┘ the Authorization goes along only where its origin is
 //! ```
-//!
-//! Proxies and environment are not looked at; what is needed of them is an option.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,17 +14,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Certificate, Method, NoProxy, Proxy, redirect};
+use reqwest::{Body, Certificate, Method, Proxy, redirect};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::client::{ClientError, ClientOptions};
-use crate::error::{Phase, RequestError};
-use crate::origin::{Origin, Repository, is_link_local, stripped};
-use crate::payload::Payload;
+use crate::error::{ExchangeError, Phase};
+use crate::options::{ClientError, Timeouts, WireOptions};
+use crate::origin::{Origin, is_link_local, stripped};
 use crate::shown::{At, shown_url};
 
-const MAX_HOPS: usize = 5;
 const MAX_HEADERS: u32 = 64 << 10;
 /// A server may need this long for each byte of a body before it answers: 8 MiB in a second.
 const BYTES_HANDLED_PER_SECOND: u64 = 8 << 20;
@@ -34,49 +30,62 @@ const BYTES_HANDLED_PER_SECOND: u64 = 8 << 20;
 const MIN_PACE: u64 = 60 << 10;
 const PACE_WINDOW: Duration = Duration::from_secs(60);
 
-/// How long to wait for a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For a connection, TLS included.
-    pub connect: Duration,
-    /// For the beginning of an answer, after the request was sent.
-    pub head: Duration,
-    /// For the next byte of a body, in either direction.
-    pub stall: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(10), head: Duration::from_secs(30), stall: Duration::from_secs(30) }
-    }
-}
-
 /// A request before it is sent.
-pub(crate) struct Message<'a> {
-    pub(crate) method: Method,
-    pub(crate) url: Url,
-    pub(crate) headers: HeaderMap,
-    pub(crate) payload: &'a Payload,
+#[expect(missing_docs, reason = "the other fields are HTTP's own")]
+pub struct Message<'a> {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub payload: &'a dyn Payload,
     /// Sent to this origin only.
-    pub(crate) authorization: Option<(Origin, HeaderValue)>,
-    /// On whose behalf.
-    pub(crate) repository: &'a Repository,
-    pub(crate) follow: Follow,
+    pub authorization: Option<(Origin, HeaderValue)>,
+    pub redirects: Redirects<'a>,
 }
 
 /// Where redirects may lead.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Follow {
-    /// To any origin that the repository does not object to.
-    Anywhere,
-    /// To the same origin only, because the payload is a secret.
-    SameOrigin,
+#[derive(Clone, Copy)]
+pub struct Redirects<'a> {
+    /// How many are followed.
+    pub limit: usize,
+    /// Says why the second URL may not be visited, coming from the first; `None` when it may.
+    pub objection: &'a (dyn Fn(&Url, &Url) -> Option<&'static str> + Sync),
+}
+
+/// What a request carries, in a form that can be sent again.
+pub trait Payload: Sync {
+    /// Returns how many bytes it has.
+    fn size(&self) -> u64;
+
+    /// Starts a body; every call starts anew.
+    fn body(&self) -> Body;
+
+    /// Returns how many bytes were handed over so far, over all bodies; `None` when that is no sign of progress.
+    fn sent(&self) -> Option<u64>;
+}
+
+/// The payload of a request that carries nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Empty;
+
+impl Payload for Empty {
+    fn size(&self) -> u64 {
+        0
+    }
+
+    fn body(&self) -> Body {
+        Body::default()
+    }
+
+    fn sent(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The head of an answer; its body is still to be read.
-pub(crate) struct Answer {
+pub struct Answer {
     response: reqwest::Response,
-    pub(crate) at: At,
+    /// Where the request went.
+    pub at: At,
     stall: Duration,
     pace: Pace,
 }
@@ -87,14 +96,14 @@ struct Pace {
 }
 
 /// The connections.
-pub(crate) struct Wire {
+pub struct Wire {
     plain: reqwest::Client,
     secure: OnceLock<reqwest::Client>,
-    options: WireOptions,
+    connecting: Connecting,
     named: Arc<Named>,
 }
 
-struct WireOptions {
+struct Connecting {
     certificates: Vec<Certificate>,
     proxies: Vec<Proxy>,
     user_agent: HeaderValue,
@@ -102,45 +111,48 @@ struct WireOptions {
 }
 
 impl Wire {
-    pub(crate) fn new(options: &ClientOptions) -> Result<Self, ClientError> {
+    /// Prepares connections; none is made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when an option is not what it should be.
+    pub fn new(options: &WireOptions) -> Result<Self, ClientError> {
         // Somebody else may have installed one already; any will do.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let certificates = certificates(&options.trust.extra_ca_pem)?;
-        let user_agent = HeaderValue::from_str(&options.user_agent)
-            .map_err(|_| ClientError::UserAgent { text: options.user_agent.clone() })?;
-        let proxies = proxies(options)?;
-        let options = WireOptions { certificates, proxies, user_agent, timeouts: options.timeouts };
+        let certificates = options.certificates()?;
+        let (user_agent, proxies) = (options.user_agent()?, options.proxies.list()?);
+        let connecting = Connecting { certificates, proxies, user_agent, timeouts: options.timeouts };
         let named = Arc::new(Named::default());
-        let plain = builder(&options, &named).tls_certs_only([]).build();
+        let plain = builder(&connecting, &named).tls_certs_only([]).build();
         let plain = plain.map_err(|source| ClientError::Build { source })?;
-        Ok(Self { plain, secure: OnceLock::new(), options, named })
+        Ok(Self { plain, secure: OnceLock::new(), connecting, named })
     }
 
     /// Lets the resolver hand out any address for this host, because the user named it.
-    pub(crate) fn allow_host(&self, host: &str) {
+    pub fn allow_host(&self, host: &str) {
         self.named.0.write().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned());
     }
 
     /// Sends a message and follows redirects; any status is an answer.
-    pub(crate) async fn send(&self, message: Message<'_>) -> Result<Answer, RequestError> {
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError`]: no answer came, or a redirect leads where it must not.
+    pub async fn send(&self, message: Message<'_>) -> Result<Answer, ExchangeError> {
         let mut url = message.url.clone();
-        for _ in 0..=MAX_HOPS {
+        for _ in 0..=message.redirects.limit {
             let answer = self.send_once(&message, &url).await?;
             let Some(next) = answer.next_hop(&message.method) else { return Ok(answer) };
-            let refuse = |reason| RequestError::Redirect { at: answer.at.clone(), to: shown_url(&next), reason };
-            if let Some(reason) = message.repository.objection(&url, &next) {
-                return Err(refuse(reason));
-            }
-            if message.follow == Follow::SameOrigin && Origin::of(&url) != Origin::of(&next) {
-                return Err(refuse("another server would get the identity token"));
+            if let Some(reason) = (message.redirects.objection)(&url, &next) {
+                return Err(ExchangeError::Redirect { at: answer.at, to: shown_url(&next), reason });
             }
             url = next;
         }
         let at = At::new(&message.method, &message.url);
-        Err(RequestError::Redirect { at, to: shown_url(&url), reason: "it is one redirect too many" })
+        Err(ExchangeError::Redirect { at, to: shown_url(&url), reason: "it is one redirect too many" })
     }
 
-    async fn send_once(&self, message: &Message<'_>, url: &Url) -> Result<Answer, RequestError> {
+    async fn send_once(&self, message: &Message<'_>, url: &Url) -> Result<Answer, ExchangeError> {
         let at = At::new(&message.method, url);
         let client = self.client_for(url, &at)?;
         let mut headers = message.headers.clone();
@@ -152,70 +164,45 @@ impl Wire {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(message.payload.size()));
         }
         let request = client.request(message.method.clone(), url.clone()).headers(headers);
-        let request =
-            if matches!(message.payload, Payload::Empty) { request } else { request.body(message.payload.body()) };
-        let timeouts = self.options.timeouts;
+        let request = if message.payload.size() == 0 { request } else { request.body(message.payload.body()) };
+        let timeouts = self.connecting.timeouts;
         let sent = patiently(request.send(), message.payload, timeouts).await;
-        let sent = sent.map_err(|(phase, after)| RequestError::Timeout { at: at.clone(), phase, after })?;
-        let response = sent.map_err(|error| RequestError::sending(at.clone(), error, timeouts.connect))?;
+        let sent = sent.map_err(|(phase, after)| ExchangeError::Timeout { at: at.clone(), phase, after })?;
+        let response = sent.map_err(|error| ExchangeError::sending(at.clone(), error, timeouts.connect))?;
         Ok(Answer { response, at, stall: timeouts.stall, pace: Pace::start() })
     }
 
     /// Returns the client for a scheme; the one for https reads the machine's certificates when it is first needed.
-    fn client_for(&self, url: &Url, at: &At) -> Result<&reqwest::Client, RequestError> {
+    fn client_for(&self, url: &Url, at: &At) -> Result<&reqwest::Client, ExchangeError> {
         if url.scheme() == "http" {
             return Ok(&self.plain);
         }
         if let Some(client) = self.secure.get() {
             return Ok(client);
         }
-        let client = builder(&self.options, &self.named).tls_certs_merge(self.options.certificates.clone()).build();
-        let client = client.map_err(|error| RequestError::no_tls(at.clone(), error))?;
+        let client =
+            builder(&self.connecting, &self.named).tls_certs_merge(self.connecting.certificates.clone()).build();
+        let client = client.map_err(|error| ExchangeError::no_tls(at.clone(), error))?;
         Ok(self.secure.get_or_init(|| client))
     }
 }
 
-fn builder(options: &WireOptions, named: &Arc<Named>) -> reqwest::ClientBuilder {
+fn builder(connecting: &Connecting, named: &Arc<Named>) -> reqwest::ClientBuilder {
     let client = reqwest::Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())
         .referer(false)
-        .user_agent(options.user_agent.clone())
-        .connect_timeout(options.timeouts.connect)
+        .user_agent(connecting.user_agent.clone())
+        .connect_timeout(connecting.timeouts.connect)
         .http2_max_header_list_size(MAX_HEADERS)
         .dns_resolver(Resolver(Arc::clone(named)));
-    options.proxies.iter().cloned().fold(client, reqwest::ClientBuilder::proxy)
-}
-
-fn certificates(bundles: &[Vec<u8>]) -> Result<Vec<Certificate>, ClientError> {
-    let mut all = Vec::new();
-    for (number, pem) in bundles.iter().enumerate() {
-        let found = Certificate::from_pem_bundle(pem).map_err(|source| ClientError::Certificate { number, source })?;
-        if found.is_empty() {
-            return Err(ClientError::NoCertificate { number });
-        }
-        all.extend(found);
-    }
-    Ok(all)
-}
-
-fn proxies(options: &ClientOptions) -> Result<Vec<Proxy>, ClientError> {
-    let except = options.proxies.except.as_deref().and_then(NoProxy::from_string);
-    let mut all = Vec::new();
-    let bad = |source| ClientError::Proxy { source };
-    if let Some(url) = &options.proxies.https {
-        all.push(Proxy::https(url).map_err(bad)?.no_proxy(except.clone()));
-    }
-    if let Some(url) = &options.proxies.http {
-        all.push(Proxy::http(url).map_err(bad)?.no_proxy(except));
-    }
-    Ok(all)
+    connecting.proxies.iter().cloned().fold(client, reqwest::ClientBuilder::proxy)
 }
 
 /// Waits for the head of an answer, for as long as the payload keeps moving.
 async fn patiently<F: Future>(
     answer: F,
-    payload: &Payload,
+    payload: &dyn Payload,
     timeouts: Timeouts,
 ) -> Result<F::Output, (Phase, Duration)> {
     let mut answer = std::pin::pin!(answer);
@@ -239,32 +226,33 @@ async fn patiently<F: Future>(
 }
 
 impl Answer {
-    pub(crate) fn status(&self) -> u16 {
+    /// Returns the status.
+    pub fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
 
     /// Returns the URL that answered.
-    pub(crate) fn url(&self) -> &Url {
+    pub fn url(&self) -> &Url {
         self.response.url()
     }
 
     /// Returns a header as text.
-    pub(crate) fn header(&self, name: HeaderName) -> Option<&str> {
+    pub fn header(&self, name: HeaderName) -> Option<&str> {
         self.response.headers().get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Returns every value of a header as text.
-    pub(crate) fn headers(&self, name: HeaderName) -> impl Iterator<Item = &str> {
+    pub fn headers(&self, name: HeaderName) -> impl Iterator<Item = &str> {
         self.response.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
     /// Returns the announced length of the body.
-    pub(crate) fn content_length(&self) -> Option<u64> {
+    pub fn content_length(&self) -> Option<u64> {
         self.header(CONTENT_LENGTH)?.parse().ok()
     }
 
     /// Resolves the `Location` header, without user and password.
-    pub(crate) fn location(&self) -> Option<Url> {
+    pub fn location(&self) -> Option<Url> {
         self.url().join(self.header(LOCATION)?).ok().map(stripped)
     }
 
@@ -279,12 +267,16 @@ impl Answer {
     }
 
     /// Returns the next bytes of the body; `None` at its end.
-    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, RequestError> {
-        let stalled = |after| RequestError::Timeout { at: self.at.clone(), phase: Phase::Transferring, after };
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::Timeout`] when nothing or hardly anything comes, [`ExchangeError::Broken`].
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        let stalled = |after| ExchangeError::Timeout { at: self.at.clone(), phase: Phase::Transferring, after };
         let Ok(chunk) = tokio::time::timeout(self.stall, self.response.chunk()).await else {
             return Err(stalled(self.stall));
         };
-        let chunk = chunk.map_err(|error| RequestError::receiving(self.at.clone(), error))?;
+        let chunk = chunk.map_err(|error| ExchangeError::receiving(self.at.clone(), error))?;
         if chunk.as_ref().is_some_and(|chunk| !self.pace.keeps(chunk.len() as u64)) {
             return Err(stalled(PACE_WINDOW));
         }
@@ -292,8 +284,12 @@ impl Answer {
     }
 
     /// Reads the whole body, of at most `limit` bytes.
-    pub(crate) async fn read(mut self, limit: u64) -> Result<Vec<u8>, RequestError> {
-        let too_large = |at: &At| RequestError::TooLarge { at: at.clone(), limit };
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::TooLarge`], and what [`chunk`](Self::chunk) returns.
+    pub async fn read(mut self, limit: u64) -> Result<Vec<u8>, ExchangeError> {
+        let too_large = |at: &At| ExchangeError::TooLarge { at: at.clone(), limit };
         if self.content_length().is_some_and(|length| length > limit) {
             return Err(too_large(&self.at));
         }
@@ -308,7 +304,7 @@ impl Answer {
     }
 
     /// Reads the body up to `limit` bytes, or up to where it fails.
-    pub(crate) async fn read_some(mut self, limit: usize) -> Vec<u8> {
+    pub async fn read_some(mut self, limit: usize) -> Vec<u8> {
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = self.chunk().await {
             body.extend_from_slice(&chunk);
@@ -361,9 +357,27 @@ fn is_usable(address: SocketAddr) -> bool {
     !is_link_local(address.ip())
 }
 
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("at", &At::new(&self.method, &self.url)).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Redirects<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redirects").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("at", &self.at).field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("timeouts", &self.options.timeouts).finish_non_exhaustive()
+        f.debug_struct("Wire").field("timeouts", &self.connecting.timeouts).finish_non_exhaustive()
     }
 }
 
@@ -388,7 +402,7 @@ mod tests {
     async fn a_connection_that_makes_no_progress_is_given_up() {
         let short = Duration::from_millis(20);
         let timeouts = Timeouts { connect: short, head: short, stall: short };
-        let given_up = patiently(std::future::pending::<()>(), &Payload::Empty, timeouts).await;
+        let given_up = patiently(std::future::pending::<()>(), &Empty, timeouts).await;
         assert_eq!(given_up, Err((Phase::Waiting, short)));
     }
 }

@@ -8,7 +8,7 @@ use url::Url;
 const MAX_SHOWN: usize = 300;
 
 /// Returns `text` on one line, at most 300 characters of it, with control and direction characters escaped.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut line = String::new();
     for (count, c) in text.split_whitespace().collect::<Vec<_>>().join(" ").chars().enumerate() {
         if count == MAX_SHOWN {
@@ -31,9 +31,10 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// Returns `url` without user, password, query and fragment.
-pub(crate) fn shown_url(url: &Url) -> String {
-    let origin = url.origin().ascii_serialization();
-    shown(&format!("{origin}{}", url.path()))
+pub fn shown_url(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    shown(&format!("{}://{host}{port}{}", url.scheme(), url.path()))
 }
 
 /// Where a request went: its method, and its URL without user, password and query.
@@ -44,7 +45,8 @@ pub struct At {
 }
 
 impl At {
-    pub(crate) fn new(method: &reqwest::Method, url: &Url) -> Self {
+    /// Describes a request.
+    pub fn new(method: &reqwest::Method, url: &Url) -> Self {
         Self { method: method.to_string(), url: shown_url(url) }
     }
 
@@ -77,7 +79,10 @@ mod tests {
 
     #[test]
     fn secrets_in_urls_are_not_shown() {
-        let url = Url::parse("https://user:password@example.com:444/v2/a?token=secret#x").unwrap();
-        assert_eq!(shown_url(&url), "https://example.com:444/v2/a");
+        let check = |url: &str, expected: &str| assert_eq!(shown_url(&Url::parse(url).unwrap()), expected);
+        check("https://user:password@example.com:444/v2/a?token=secret#x", "https://example.com:444/v2/a");
+        check("https://[::1]:443/a", "https://[::1]/a");
+        check("file:///etc/passwd", "file:///etc/passwd");
+        check("gopher://user:password@example.com:70/x", "gopher://example.com:70/x");
     }
 }
