@@ -183,11 +183,17 @@ fn file_name(path: &Path) -> PathBuf {
 }
 
 fn find(tree: &FileTree, path: &Path) -> Result<Option<FileEntry>, SelectError> {
-    tree.find(path).map_err(|source| SelectError::Read { path: path.to_owned(), source })
+    tree.find(path).map_err(|source| unreadable(path, source))
 }
 
 fn list(tree: &FileTree, path: &Path) -> Result<Vec<FileEntry>, SelectError> {
-    tree.list(path).map_err(|source| SelectError::Read { path: path.to_owned(), source })
+    tree.list(path).map_err(|source| unreadable(path, source))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> SelectError {
+    // the root of the tree has an empty path
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    SelectError::Read { path: path.to_owned(), source }
 }
 
 fn absent(tree: &FileTree, pattern: &str, path: &Path) -> SelectError {
@@ -272,6 +278,7 @@ mod tests {
         assert_eq!(check("", &["arr[[]0].txt"]).unwrap(), ["arr[0].txt:"]);
         assert_eq!(check("", &["*/x"]).unwrap(), ["x:", "x:"]);
         assert_eq!(check("", &["nothing*"]).unwrap(), [""; 0]);
+        assert_eq!(check("", &["nothing*", "a.txt"]).unwrap(), ["a.txt:"]);
         assert!(matches!(check("", &["["]), Err(SelectError::Pattern { .. })));
     }
 
@@ -353,6 +360,15 @@ mod tests {
             assert!(matches!(check("l", &[pattern]), Err(SelectError::Ignored { line: 1, .. })), "{pattern}");
         }
         assert_eq!(check("l", &["*"]).unwrap(), ["a.txt:", "arr[0].txt:", "b.txt:", "d:e,e/y,x,z.log"]);
+    }
+
+    #[test]
+    fn a_context_that_is_gone_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = FileTree::open(directory.path(), Dockerignore::default(), Owners::Root).unwrap();
+        drop(directory);
+        let error = select(&tree, &["*".to_owned()], &SelectOptions::default()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read `.`");
     }
 
     #[test]
