@@ -96,8 +96,8 @@ pub enum SelectError {
     NotFound { pattern: String, similar: Option<String> },
     #[error("`{pattern}` is left out by line {line} of the ignore file (`{rule}`)")]
     Ignored { pattern: String, rule: String, line: usize },
-    #[error("`{pattern}` is a link to `{}`, which is not there or is left out", .target.display())]
-    LeadsNowhere { pattern: String, target: PathBuf },
+    #[error("`{}` is a link to `{}`, which is not there or is left out", .path.display(), .target.display())]
+    LeadsNowhere { path: PathBuf, target: PathBuf },
     #[error("`{pattern}` is not a pattern")]
     Pattern { pattern: String, source: Box<regex::Error> },
     #[error("`{}` is a link in `{pattern}`, and with `--parents` names stay as they are", .path.display())]
@@ -207,7 +207,7 @@ fn absent(tree: &FileTree, pattern: &str, path: &Path) -> SelectError {
         };
     }
     if let Ok((target, _)) = tree.link_target(path) {
-        return SelectError::LeadsNowhere { pattern: pattern.to_owned(), target };
+        return SelectError::LeadsNowhere { path: path.to_owned(), target };
     }
     SelectError::NotFound { pattern: pattern.to_owned(), similar: similar(tree, path) }
 }
@@ -353,8 +353,7 @@ mod tests {
     fn a_link_that_leads_nowhere_is_an_error_and_one_that_is_left_out_is_not_there() {
         for pattern in ["l", "l*", "[l]"] {
             let error = check("d", &[pattern]).unwrap_err();
-            let message = format!("`{pattern}` is a link to `d`, which is not there or is left out");
-            assert_eq!(error.to_string(), message);
+            assert_eq!(error.to_string(), "`l` is a link to `d`, which is not there or is left out", "{pattern}");
         }
         for pattern in ["l", "l/x"] {
             assert!(matches!(check("l", &[pattern]), Err(SelectError::Ignored { line: 1, .. })), "{pattern}");
