@@ -216,10 +216,11 @@ impl<'a> Copy<'_, 'a, '_> {
     fn put(&mut self, parent: NodeId, name: &[u8], entry: &'a FileEntry) -> Result<(), CopyError> {
         let source = Source { tree: self.tree, entry, place: self.next_place() };
         let (matter, attributes) = (Matter::Source(source), self.attributes(entry));
-        Ok(match self.archive {
+        match self.archive {
             Some(_) => self.draft.replace(parent, name, matter, attributes)?,
             None => self.draft.put(parent, name, matter, attributes)?,
-        })
+        }
+        Ok(())
     }
 
     fn next_place(&mut self) -> Option<usize> {
@@ -592,6 +593,26 @@ mod tests {
         assert_eq!(header(&written, "has/"), (0o711, 1, 2, 3));
         assert_eq!(header(&written, "implied/"), (0o700, 5, 6, 7));
         assert_eq!(header(&written, "made/"), (0o755, 0, 0, u64::try_from(MADE.0).unwrap()));
+    }
+
+    #[test]
+    fn attributes_of_files_are_kept() {
+        let site = Site::new(&["f=f"], &[]);
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(site.context().join("f"), "user.k", b"v", flags).unwrap();
+        site.copy(&["f"], &to("/")).unwrap();
+        let mut found = Vec::new();
+        for layer in std::fs::read_dir(site.store.root().join("layers")).unwrap() {
+            let mut archive = tar::Archive::new(std::fs::File::open(layer.unwrap().path().join("layer.tar")).unwrap());
+            for entry in archive.entries().unwrap() {
+                let mut entry = entry.unwrap();
+                let Some(records) = entry.pax_extensions().unwrap() else { continue };
+                let record =
+                    |record: tar::PaxExtension<'_>| (record.key().unwrap().to_owned(), record.value_bytes().to_vec());
+                found.extend(records.map(|found| record(found.unwrap())));
+            }
+        }
+        assert!(found.contains(&("SCHILY.xattr.user.k".to_owned(), b"v".to_vec())), "{found:?}");
     }
 
     #[test]

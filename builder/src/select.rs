@@ -101,8 +101,8 @@ pub enum SelectError {
         /// The line of the ignore file that has the rule, as in `.dockerignore:3`.
         place: String,
     },
-    #[error("`{pattern}` is a link to `{}`, which is not there or is left out", .target.display())]
-    LeadsNowhere { pattern: String, target: PathBuf },
+    #[error("`{}` is a link to `{}`, which is not there or is left out", .path.display(), .target.display())]
+    LeadsNowhere { path: PathBuf, target: PathBuf },
     #[error("`{pattern}` is not a pattern")]
     Pattern { pattern: String, source: Box<regex::Error> },
     #[error("`{}` is a link in `{pattern}`, and with `--parents` names stay as they are", .path.display())]
@@ -188,11 +188,17 @@ fn file_name(path: &Path) -> PathBuf {
 }
 
 fn find(tree: &FileTree, path: &Path) -> Result<Option<FileEntry>, SelectError> {
-    tree.find(path).map_err(|source| SelectError::Read { path: path.to_owned(), source })
+    tree.find(path).map_err(|source| unreadable(path, source))
 }
 
 fn list(tree: &FileTree, path: &Path) -> Result<Vec<FileEntry>, SelectError> {
-    tree.list(path).map_err(|source| SelectError::Read { path: path.to_owned(), source })
+    tree.list(path).map_err(|source| unreadable(path, source))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> SelectError {
+    // the root of the tree has an empty path
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    SelectError::Read { path: path.to_owned(), source }
 }
 
 fn absent(tree: &FileTree, pattern: &str, path: &Path) -> SelectError {
@@ -206,7 +212,7 @@ fn absent(tree: &FileTree, pattern: &str, path: &Path) -> SelectError {
         };
     }
     if let Ok((target, _)) = tree.link_target(path) {
-        return SelectError::LeadsNowhere { pattern: pattern.to_owned(), target };
+        return SelectError::LeadsNowhere { path: path.to_owned(), target };
     }
     SelectError::NotFound { pattern: pattern.to_owned(), similar: similar(tree, path) }
 }
@@ -277,6 +283,7 @@ mod tests {
         assert_eq!(check("", &["arr[[]0].txt"]).unwrap(), ["arr[0].txt:"]);
         assert_eq!(check("", &["*/x"]).unwrap(), ["x:", "x:"]);
         assert_eq!(check("", &["nothing*"]).unwrap(), [""; 0]);
+        assert_eq!(check("", &["nothing*", "a.txt"]).unwrap(), ["a.txt:"]);
         assert!(matches!(check("", &["["]), Err(SelectError::Pattern { .. })));
     }
 
@@ -353,13 +360,21 @@ mod tests {
     fn a_link_that_leads_nowhere_is_an_error_and_one_that_is_left_out_is_not_there() {
         for pattern in ["l", "l*", "[l]"] {
             let error = check("d", &[pattern]).unwrap_err();
-            let message = format!("`{pattern}` is a link to `d`, which is not there or is left out");
-            assert_eq!(error.to_string(), message);
+            assert_eq!(error.to_string(), "`l` is a link to `d`, which is not there or is left out", "{pattern}");
         }
         for pattern in ["l", "l/x"] {
             assert!(matches!(check("l", &[pattern]), Err(SelectError::Ignored { .. })), "{pattern}");
         }
         assert_eq!(check("l", &["*"]).unwrap(), ["a.txt:", "arr[0].txt:", "b.txt:", "d:e,e/y,x,z.log"]);
+    }
+
+    #[test]
+    fn a_context_that_is_gone_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = FileTree::open(directory.path(), Dockerignore::default(), Owners::Root).unwrap();
+        drop(directory);
+        let error = select(&tree, &["*".to_owned()], &SelectOptions::default()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read `.`");
     }
 
     #[test]
