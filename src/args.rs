@@ -80,6 +80,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one command line")]
 pub(crate) enum ImageCommand {
     /// Build an image from a Dockerfile
     Build(BuildArgs),

@@ -128,6 +128,11 @@ pub(crate) fn caller_variable(name: &str) -> Option<String> {
     is_name.then(|| raw_variable(name)).flatten().and_then(|value| value.into_string().ok())
 }
 
+/// Returns the path that a variable of the caller's environment holds, as `--ssh default` asks for it.
+pub(crate) fn caller_path(name: &str) -> Option<PathBuf> {
+    variable_os(name).map(PathBuf::from)
+}
+
 /// Returns the names and addresses of DNS servers as this machine knows them; empty when it does not.
 pub(crate) fn host_resolv_conf() -> String {
     std::fs::read_to_string(Path::new("/etc/resolv.conf")).unwrap_or_default()

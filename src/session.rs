@@ -7,14 +7,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use builder::ContainerSandbox;
+use builder::{ContainerSandbox, NetworkFiles};
+use http_transport::{RetryPolicy, WireOptions};
 use layer_store::Store;
 use registry_client::{Client, ClientOptions, DockerConfig, Trust};
+use remote_files::{Git, GitOptions, HttpFiles};
 use runtime::Runtime;
 use runtime::network::NetworkConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::Access;
 use crate::config::{self, Config};
 use crate::ending::Ending;
 
@@ -22,6 +25,9 @@ use crate::ending::Ending;
 const LINGER: Duration = Duration::from_secs(5);
 /// Signals that come so soon after the first are the same wish: `timeout` and shells send it to a process and to its group.
 const SAME_WISH: Duration = Duration::from_millis(500);
+
+/// How the program names itself to servers.
+const USER_AGENT: &str = concat!("wharf/", env!("CARGO_PKG_VERSION"));
 
 /// The configuration, and what follows from it.
 pub(crate) struct Session {
@@ -54,15 +60,29 @@ impl Session {
 
     /// Makes a client of registries.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        let extra_ca_pem = match &self.config.extra_ca {
-            Some(path) => vec![read(path)?],
-            None => Vec::new(),
-        };
-        let mut options = ClientOptions::new(concat!("wharf/", env!("CARGO_PKG_VERSION")));
+        let mut options = ClientOptions::new(USER_AGENT);
         options.credentials = Arc::new(self.docker_config());
-        options.trust = Trust { extra_ca_pem, ..Trust::default() };
+        options.trust = Trust { extra_ca_pem: self.extra_ca_pem()?, ..Trust::default() };
         options.proxies = self.config.proxies.clone();
         Client::new(options).context("cannot prepare to talk to registries")
+    }
+
+    /// Makes what fetches files and trees into `store`, telling servers what `access` says.
+    pub(crate) fn network_files(&self, store: Store, access: &Access) -> anyhow::Result<NetworkFiles> {
+        let mut wire = WireOptions::new(USER_AGENT);
+        wire.extra_ca_pem = self.extra_ca_pem()?;
+        wire.proxies = self.config.proxies.clone();
+        let http = HttpFiles::new(&wire, RetryPolicy::default()).context("cannot prepare to fetch files")?;
+        let mut git = GitOptions::new(self.config.path.clone());
+        git.proxies = self.config.proxies.clone();
+        git.ca_file.clone_from(&self.config.extra_ca);
+        git.ssh_agent.clone_from(&access.ssh_agent);
+        git.authorizations.clone_from(&access.trees);
+        Ok(NetworkFiles::new(store, http, Git::new(git), access.files.clone()))
+    }
+
+    fn extra_ca_pem(&self) -> anyhow::Result<Vec<Vec<u8>>> {
+        self.config.extra_ca.iter().map(|path| read(path)).collect()
     }
 
     /// Says how containers reach the network.

@@ -17,6 +17,7 @@ use crate::images::{ImageSource, Pull};
 use crate::named_context::{NamedContext, NamedContexts, names};
 use crate::plan::{PlanError, PlanOptions, is_proxy, plan};
 use crate::progress::Progress;
+use crate::remote::{RemoteFiles, Remotes};
 use crate::resolve::{ResolveError, ResolveOptions, ResolveProblem, Resolved, build_arguments, resolve};
 use crate::sandbox::Sandbox;
 use crate::solve::{Cache, SolveError, Solver};
@@ -47,6 +48,7 @@ pub struct BuildRequest {
 pub struct Backend {
     pub store: Store,
     pub images: Arc<dyn ImageSource>,
+    pub remote_files: Arc<dyn RemoteFiles>,
     pub sandbox: Arc<dyn Sandbox>,
     pub progress: Arc<dyn Progress>,
 }
@@ -176,6 +178,7 @@ async fn image(
         outputs: Mutex::new(HashMap::new()),
         failure: OnceLock::new(),
         sealing: Mutex::new(Vec::new()),
+        remotes: Remotes::new(Arc::clone(&backend.remote_files)),
     });
     let solved = solver.solve(plan.image.top).await;
     if stop.is_cancelled() {

@@ -10,6 +10,7 @@
 //! | base image | as its layers | the same base under another name is the same base |
 //! | files from the build context | by content (`content_digest.rs`) | a touch or a checkout must not miss |
 //! | files from another stage | by content; and by its chain ID, a shorter way to the same answer | a rebuilt stage with the same output hits |
+//! | files and trees that ADD fetches | by digest, checksum or commit (`remote.rs`) | they are looked up before anything is fetched |
 //! | platform | yes | |
 //! | instruction text, line, stage name, label | no | only what it does counts |
 //! | time, host, user who builds | no | |
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 use crate::content_digest::ContentDigest;
 use crate::draft::Leading;
 use crate::graph::Op;
+use crate::remote::Pin;
 use crate::rootfs::Owner;
 
 /// Raised whenever a change of this program makes the same step give another result.
@@ -73,13 +75,19 @@ pub(crate) fn definition_key(op: &Op, platform: &Platform) -> RecipedKey {
 }
 
 /// Returns the key of a step on these layers and files.
-pub(crate) fn input_key(op: &Op, platform: &Platform, below: &BelowKey, files: Option<&FilesKey>) -> RecipedKey {
+pub(crate) fn input_key(
+    op: &Op,
+    platform: &Platform,
+    below: &BelowKey,
+    (files, pins): (Option<&FilesKey>, &[Pin]),
+) -> RecipedKey {
     from_recipe(json!({
         "version": VERSION,
         "platform": platform.to_string(),
         "op": op_value(op),
         "below": below,
         "files": files,
+        "fetched": pins,
     }))
 }
 
@@ -122,7 +130,7 @@ mod tests {
 
     fn key(exec: Exec, below: &[&[u8]]) -> CacheKey {
         let layers: Vec<_> = below.iter().map(|bytes| DiffId(Digest::of(bytes))).collect();
-        input_key(&Op::Exec(exec), &Platform::host(), &BelowKey::Chain(ChainId::of(&layers)), None).key
+        input_key(&Op::Exec(exec), &Platform::host(), &BelowKey::Chain(ChainId::of(&layers)), (None, &[])).key
     }
 
     #[test]

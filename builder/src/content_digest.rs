@@ -18,7 +18,7 @@ use rustix::fs::FileType;
 
 use crate::context_index::Pass;
 use crate::file_tree::{FileEntry, FileTree, Owners};
-use crate::select::Selection;
+use crate::select::{Selected, Selection};
 use crate::source_file::holding_of;
 
 /// The digest of a selection of files, as 64 hexadecimal digits of BLAKE3.
@@ -107,6 +107,10 @@ pub(crate) fn digest_of(owners: Owners, selection: &Selection, holdings: &[Optio
 
 /// Lists what is copied of a selection, with the names below the destination; the order of [`Holdings`].
 pub(crate) fn entries(selection: &Selection) -> impl Iterator<Item = (&Path, &FileEntry)> {
-    let all = selection.sources.iter().flat_map(|source| source.named_entries());
-    all.filter(|(_, entry)| entry.kind() != FileType::Socket)
+    selection.sources.iter().flat_map(copied)
+}
+
+/// Lists what is copied of one source.
+pub(crate) fn copied(source: &Selected) -> impl Iterator<Item = (&Path, &FileEntry)> {
+    source.named_entries().filter(|(_, entry)| entry.kind() != FileType::Socket)
 }

@@ -20,7 +20,7 @@ use dockerfile::{FileKind, Mode};
 use layer_store::{TarLayerError, UnpackError};
 use rustix::fs::FileType;
 
-use crate::content_digest::ReadError;
+use crate::content_digest::{ReadError, copied};
 use crate::draft::{Attributes, Draft, MADE, Matter, NodeId, Source, There};
 use crate::file_tree::{FileEntry, FileTree};
 use crate::graph::InlineFile;
@@ -71,24 +71,42 @@ pub enum CopyError {
     Stopped,
 }
 
-/// Drafts the copy of `selection` from `tree`; `archives` has what stands for a source that is unpacked, in their order.
-pub(crate) fn copy<'a>(
-    draft: &mut Draft<'a>,
+/// One source on its way into a draft.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CopyItem<'a> {
+    pub(crate) tree: &'a FileTree,
+    pub(crate) source: &'a Selected,
+    /// What stands for a source that is unpacked.
+    pub(crate) archive: Option<&'a Archive>,
+    /// The place of its first entry among the selection's holdings; `None` where nobody asks for a digest.
+    pub(crate) place: Option<usize>,
+}
+
+/// Lists the sources of a selection from `tree`; `archives` has what stands for one that is unpacked, in their order.
+pub(crate) fn items<'a>(
     tree: &'a FileTree,
     selection: &'a Selection,
     archives: &'a [Option<Archive>],
-    options: &CopyOptions,
-) -> Result<(), CopyError> {
+) -> Vec<CopyItem<'a>> {
+    let mut place = 0;
+    let item = |(at, source): (usize, &'a Selected)| {
+        let item = CopyItem { tree, source, archive: archives.get(at).and_then(Option::as_ref), place: Some(place) };
+        place += copied(source).count();
+        item
+    };
+    selection.sources.iter().enumerate().map(item).collect()
+}
+
+/// Drafts the copy of `items`.
+pub(crate) fn copy<'a>(draft: &mut Draft<'a>, items: &[CopyItem<'a>], options: &CopyOptions) -> Result<(), CopyError> {
     if options.needs_directory && !options.is_directory(draft)? {
         return Err(CopyError::NeedsDirectory { destination: options.destination.clone() });
     }
-    let mut copy = Copy { draft, tree, archive: None, options, places: Some(0) };
-    for (at, source) in selection.sources.iter().enumerate() {
-        if let Some(archive) = archives.get(at).and_then(Option::as_ref) {
-            copy.places = copy.places.map(|place| place + source.named_entries().count());
-            copy.archive(archive)?;
-        } else {
-            copy.source(source)?;
+    for item in items {
+        let mut copy = Copy { draft, tree: item.tree, archive: None, options, places: item.place };
+        match item.archive {
+            Some(archive) => copy.archive(archive)?,
+            None => copy.source(item.source)?,
         }
     }
     Ok(())
@@ -321,7 +339,7 @@ mod tests {
             let options = CopyOptions { needs_directory, ..options.clone() };
             let below = self.below();
             let mut draft = Draft::new(Below::Files(&below));
-            copy(&mut draft, &tree, &selection, &[], &options)?;
+            copy(&mut draft, &items(&tree, &selection, &[]), &options)?;
             self.write(&tree, &selection, draft)
         }
 
@@ -502,7 +520,7 @@ mod tests {
             let below = site.below();
             let leading = Leading::find(&below, Path::new(destination)).unwrap();
             let mut draft = Draft::new(Below::Leading(&leading));
-            copy(&mut draft, &tree, &selection, &[], &to(destination)).unwrap();
+            copy(&mut draft, &items(&tree, &selection, &[]), &to(destination)).unwrap();
             site.write(&tree, &selection, draft).unwrap()
         };
         let made = u64::try_from(MADE.0).unwrap();
@@ -569,7 +587,7 @@ mod tests {
         let archives = crate::unpack::unpack_archives(&site.store, &tree, &selection).unwrap();
         let below = site.below();
         let mut draft = Draft::new(Below::Files(&below));
-        copy(&mut draft, &tree, &selection, &archives, &to("/")).unwrap();
+        copy(&mut draft, &items(&tree, &selection, &archives), &to("/")).unwrap();
         site.write(&tree, &selection, draft).unwrap()
     }
 
@@ -670,7 +688,7 @@ mod tests {
             std::fs::File::open(site.context().join("d/f")).unwrap().set_modified(time).unwrap();
             let below = site.below();
             let mut draft = Draft::new(Below::Files(&below));
-            copy(&mut draft, &tree, &selection, &[], &to("/")).unwrap();
+            copy(&mut draft, &items(&tree, &selection, &[]), &to("/")).unwrap();
             let error = site.write(&tree, &selection, draft).unwrap_err();
             assert_eq!(error.to_string(), "cannot read `d/f`");
             assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "it changed while it was read");
@@ -698,7 +716,7 @@ mod tests {
                 let Ok(selection) = select(&tree, &["d".to_owned()], &SelectOptions::default()) else { continue };
                 let below = site.below();
                 let mut draft = Draft::new(Below::Files(&below));
-                copy(&mut draft, &tree, &selection, &[], &to("/")).unwrap();
+                copy(&mut draft, &items(&tree, &selection, &[]), &to("/")).unwrap();
                 let Ok(entries) = site.write(&tree, &selection, draft) else { continue };
                 assert!(entries.get("e/f").is_none_or(|(is, _)| is == "=inside"), "{entries:?}");
             }

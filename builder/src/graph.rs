@@ -5,10 +5,13 @@
 //! - Labels and lines are for people; they are not part of an op and never enter a cache key.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use dockerfile::Mode;
 use oci::{DiffId, Digest};
 use serde::{Serialize, Serializer};
+
+use crate::remote::Remote;
 
 /// The place of a node in its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,8 +114,8 @@ pub enum FileAction {
 pub struct Copy {
     /// From where.
     pub from: CopyFrom,
-    /// Patterns, after expansion.
-    pub sources: Vec<String>,
+    /// What is copied, in this order.
+    pub sources: Vec<CopySource>,
     /// What becomes of the directories above a source.
     pub parents: Parents,
     /// Patterns of what is left out, by names below each source (`--exclude`).
@@ -130,6 +133,44 @@ pub struct Copy {
     pub archives: Archives,
     /// What the copy sees of the files below.
     pub ground: Ground,
+}
+
+/// A source of COPY or ADD, after expansion.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+pub enum CopySource {
+    /// A path or pattern.
+    Path(String),
+    /// A file or tree that is fetched.
+    Remote(Remote),
+}
+
+impl fmt::Display for CopySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => f.write_str(path),
+            Self::Remote(remote) => remote.fmt(f),
+        }
+    }
+}
+
+impl Copy {
+    /// Returns the paths and patterns among the sources.
+    pub(crate) fn patterns(&self) -> Vec<String> {
+        let path = |source: &CopySource| match source {
+            CopySource::Path(path) => Some(path.clone()),
+            CopySource::Remote(_) => None,
+        };
+        self.sources.iter().filter_map(path).collect()
+    }
+
+    /// Returns what is fetched.
+    pub(crate) fn remotes(&self) -> impl Iterator<Item = &Remote> {
+        self.sources.iter().filter_map(|source| match source {
+            CopySource::Remote(remote) => Some(remote),
+            CopySource::Path(_) => None,
+        })
+    }
 }
 
 /// What a copy sees of the files below.
@@ -202,8 +243,10 @@ impl InlineFile {
 pub enum Archives {
     /// It is a file like any other.
     Kept,
-    /// It is unpacked into the destination.
-    Unpacked,
+    /// It is unpacked into the destination, unless it was fetched.
+    Local,
+    /// It is unpacked, wherever it comes from.
+    All,
 }
 
 impl Graph {

@@ -35,6 +35,7 @@ mod copy;
 mod dockerignore;
 mod draft;
 mod export;
+mod fetch;
 mod file_tree;
 mod graph;
 mod images;
@@ -44,6 +45,7 @@ mod oci_layout;
 mod ops;
 mod plan;
 mod progress;
+mod remote;
 mod resolve;
 mod rootfs;
 mod sandbox;
@@ -62,10 +64,11 @@ pub use content_digest::{ContentDigest, ReadError, content_digest};
 pub use copy::CopyError;
 pub use dockerignore::{Decision, Dockerignore, DockerignoreError};
 pub use export::{Epoch, EpochError, ExportError, PlannedEntry, PlannedImage};
+pub use fetch::NetworkFiles;
 pub use file_tree::{FileEntry, FileTree, Owners};
 pub use graph::{
-    Archives, Copy, CopyFrom, Exec, FileAction, Graph, Ground, InlineFile, Node, NodeId, Op, Parents, RunNetwork,
-    Source, TreeName,
+    Archives, Copy, CopyFrom, CopySource, Exec, FileAction, Graph, Ground, InlineFile, Node, NodeId, Op, Parents,
+    RunNetwork, Source, TreeName,
 };
 pub use images::{BaseImage, ImageError, ImagePlace, ImageSource, Pull, RegistryImages};
 pub use named_context::{NamedContext, NamedContexts};
@@ -73,6 +76,7 @@ pub use oci_layout::{LayoutError, LayoutImage, LayoutName, OciLayout};
 pub use ops::StepError;
 pub use plan::{Plan, PlanError, PlanOptions, PlanProblem, plan};
 pub use progress::{Event, Progress};
+pub use remote::{Pin, Pinned, Remote, RemoteError, RemoteFiles};
 pub use resolve::{
     Base, Origin, ResolveError, ResolveOptions, ResolveProblem, Resolved, ResolvedInstruction, ResolvedStage,
     build_arguments, resolve, target_index,

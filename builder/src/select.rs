@@ -61,6 +61,8 @@ pub struct Selection {
 /// One source: a file, or a directory with all that is in it.
 #[derive(Debug)]
 pub struct Selected {
+    /// The place of its pattern among those of the instruction.
+    pub pattern: usize,
     /// The last part of the path it was named by; a file gets this name inside a destination directory.
     pub name: PathBuf,
     /// The source itself.
@@ -120,11 +122,12 @@ pub enum SelectError {
 pub fn select(tree: &FileTree, patterns: &[String], options: &SelectOptions) -> Result<Selection, SelectError> {
     let walk = Walk { tree, exclude: &options.exclude };
     let mut sources = Vec::new();
-    for pattern in patterns {
-        match options.parents {
-            Parents::Kept => sources.extend(with_parents(&walk, pattern)?),
-            Parents::Dropped => sources.extend(contents(&walk, pattern)?),
-        }
+    for (place, pattern) in patterns.iter().enumerate() {
+        let found = match options.parents {
+            Parents::Kept => with_parents(&walk, pattern)?,
+            Parents::Dropped => contents(&walk, pattern)?,
+        };
+        sources.extend(found.into_iter().map(|selected| Selected { pattern: place, ..selected }));
     }
     let needs_directory = patterns.len() > 1 || (sources.len() > 1 && options.parents == Parents::Dropped);
     Ok(Selection { sources, needs_directory })
@@ -147,7 +150,7 @@ fn contents(walk: &Walk<'_>, pattern: &str) -> Result<Vec<Selected>, SelectError
         } else if walk.is_excluded(name.as_os_str().as_bytes()) {
             continue;
         }
-        sources.push(Selected { name, entry, children });
+        sources.push(Selected { pattern: 0, name, entry, children });
     }
     Ok(sources)
 }

@@ -28,10 +28,11 @@ use crate::Backend;
 use crate::cache_key::{BelowKey, FilesKey, RecipedKey, definition_key, input_key};
 use crate::content_digest::ContentDigest;
 use crate::file_tree::FileTree;
-use crate::graph::{CopyFrom, FileAction, Graph, Ground, Node, NodeId, Op, TreeName};
+use crate::graph::{Copy, CopyFrom, FileAction, Graph, Ground, Node, NodeId, Op, TreeName};
 use crate::images::BaseImage;
-use crate::ops::{self, Change, Digested, StepError};
+use crate::ops::{self, Change, Digested, StepError, Taken};
 use crate::progress::Event;
+use crate::remote::{Pin, Pinned, Remote, Remotes};
 
 /// Why a graph could not be solved: the node that failed, and how.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +103,7 @@ pub(crate) struct Solver {
     pub(crate) outputs: Mutex<HashMap<NodeId, Shared<BoxFuture<'static, Failable<Output>>>>>,
     pub(crate) failure: OnceLock<Arc<SolveError>>,
     pub(crate) sealing: Mutex<Vec<Layers>>,
+    pub(crate) remotes: Remotes,
 }
 
 impl Solver {
@@ -169,25 +171,63 @@ impl Solver {
         }
         let definition = definition_key(&self.graph.node(id).op, &self.platform);
         let was_built = self.cache == Cache::Used && self.backend.store.recall(&definition.key).is_some();
-        let looked_up = if was_built { self.look_up(id, &inputs).await? } else { LookedUp::Missing(None) };
+        let pinned = self.pin(id).await?;
+        let pins: Vec<Pin> = pinned.iter().map(|pinned| pinned.pin.clone()).collect();
+        let looked_up = if was_built { self.look_up(id, &inputs, &pins).await? } else { LookedUp::Missing(None) };
         match looked_up {
             LookedUp::Cached(output) => {
                 self.backend.progress.event(Event::Cached { node: id });
                 Ok(output)
             }
-            LookedUp::Missing(selected) => self.execute(id, inputs, definition, selected).await,
+            LookedUp::Missing(selected) => {
+                let taken = Taken { selected, fetched: self.fetch(id, &pinned).await? };
+                self.execute(id, inputs, (definition, pins), taken).await
+            }
+        }
+    }
+
+    fn remotes(&self, id: NodeId) -> impl Iterator<Item = &Remote> {
+        let copy = match &self.graph.node(id).op {
+            Op::File(FileAction::Copy(copy)) => Some(copy),
+            _ => None,
+        };
+        copy.into_iter().flat_map(Copy::remotes)
+    }
+
+    /// Finds out what the remote sources of a step are now.
+    async fn pin(&self, id: NodeId) -> Failable<Vec<Pinned>> {
+        let pin = |remote| async move {
+            let pinned = self.or_stop(id, self.remotes.pin(remote)).await?;
+            pinned.map_err(|source| self.fail(id, StepError::Fetch(source)))
+        };
+        try_join_all(self.remotes(id).map(pin)).await
+    }
+
+    /// Fetches the remote sources of a step, as far as that was not done to pin them.
+    async fn fetch(&self, id: NodeId, pinned: &[Pinned]) -> Failable<Vec<Arc<FileTree>>> {
+        let fetch = |(remote, pinned)| async move {
+            let fetched = self.or_stop(id, self.remotes.fetch(remote, pinned)).await?;
+            fetched.map_err(|source| self.fail(id, StepError::Fetch(source)))
+        };
+        try_join_all(self.remotes(id).zip(pinned).map(fetch)).await
+    }
+
+    async fn or_stop<T>(&self, id: NodeId, work: impl Future<Output = T>) -> Failable<T> {
+        tokio::select! {
+            result = work => Ok(result),
+            () = self.stop.cancelled() => Err(self.fail(id, StepError::Cancelled)),
         }
     }
 
     /// Looks for a layer that an earlier build made of the same inputs.
-    async fn look_up(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<LookedUp> {
+    async fn look_up(self: &Arc<Self>, id: NodeId, inputs: &[Output], pins: &[Pin]) -> Failable<LookedUp> {
         let below = self.below(id, &inputs[0]).await?;
         let (exact, selected) = match self.exact_files(id, inputs).await? {
             Files::NotFound => return Ok(LookedUp::Missing(None)),
-            Files::Key(files) => (self.key(id, &below, files.as_ref()), None),
+            Files::Key(files) => (self.key(id, &below, (files.as_ref(), pins)), None),
             Files::Context(files) => {
                 let digest = FilesKey::Content(files.digest.clone());
-                (self.key(id, &below, Some(&digest)), Some(files))
+                (self.key(id, &below, (Some(&digest), pins)), Some(files))
             }
         };
         if let Some(record) = self.backend.store.recall(&exact.key) {
@@ -197,7 +237,7 @@ impl Solver {
         let stage = source.lowers.clone();
         let content = self.blocking(id, move |solver| ops::stage_digest(solver, id, &stage)).await?;
         let Some(content) = content else { return Ok(LookedUp::Missing(None)) };
-        let key = self.key(id, &below, Some(&FilesKey::Content(content)));
+        let key = self.key(id, &below, (Some(&FilesKey::Content(content)), pins));
         let Some(record) = self.backend.store.recall(&key.key) else { return Ok(LookedUp::Missing(None)) };
         self.remember(&exact, &record);
         self.cached(id, &inputs[0], record).await.map(LookedUp::Cached)
@@ -207,7 +247,7 @@ impl Solver {
     async fn exact_files(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<Files> {
         let Op::File(FileAction::Copy(copy)) = &self.graph.node(id).op else { return Ok(Files::Key(None)) };
         match &copy.from {
-            _ if copy.sources.is_empty() => Ok(Files::Key(None)),
+            _ if copy.patterns().is_empty() => Ok(Files::Key(None)),
             CopyFrom::Input => Ok(Files::Key(Some(FilesKey::Chain(inputs[1].chain().await?)))),
             CopyFrom::Context(_) => {
                 let digest = self.blocking(id, move |solver| ops::context_digest(solver, id)).await?;
@@ -229,11 +269,11 @@ impl Solver {
         self: &Arc<Self>,
         id: NodeId,
         inputs: Vec<Output>,
-        definition: RecipedKey,
-        selected: Option<Digested>,
+        (definition, pins): (RecipedKey, Vec<Pin>),
+        taken: Taken,
     ) -> Failable<Output> {
         let lowers: Vec<Vec<Lower>> = inputs.iter().map(|input| input.lowers.clone()).collect();
-        let made = self.blocking(id, move |solver| ops::execute(solver, id, &lowers, selected)).await?;
+        let made = self.blocking(id, move |solver| ops::execute(solver, id, &lowers, taken)).await?;
         let layer = match made.change {
             Change::None => None,
             Change::Frozen(layer) => Some(Lower::Frozen(Arc::new(layer))),
@@ -242,7 +282,7 @@ impl Solver {
         let mut lowers = inputs[0].lowers.clone();
         lowers.extend(layer.clone());
         let solver = Arc::clone(self);
-        let task = tokio::spawn(async move { solver.seal(id, inputs, layer, (definition, made.content)).await });
+        let task = tokio::spawn(async move { solver.seal(id, inputs, layer, (definition, pins, made.content)).await });
         let layers = async move { task.await.expect("sealing neither panics nor is aborted") }.boxed().shared();
         self.sealing.lock().unwrap_or_else(PoisonError::into_inner).push(layers.clone());
         Ok(Output { lowers, layers })
@@ -253,7 +293,7 @@ impl Solver {
         id: NodeId,
         inputs: Vec<Output>,
         layer: Option<Lower>,
-        (definition, content): (RecipedKey, Option<ContentDigest>),
+        (definition, pins, content): (RecipedKey, Vec<Pin>, Option<ContentDigest>),
     ) -> Failable<Arc<Vec<MadeLayer>>> {
         let created = now();
         let diff_id = match layer {
@@ -271,10 +311,10 @@ impl Solver {
             CacheRecord { diff_id: diff_id.clone(), recipe: serde_json::Value::Null, created: created.clone() };
         if inputs.len() > 1 {
             let chain = FilesKey::Chain(inputs[1].chain().await?);
-            self.remember(&self.key(id, &below, Some(&chain)), &record);
+            self.remember(&self.key(id, &below, (Some(&chain), &pins)), &record);
         }
         let content = content.map(FilesKey::Content);
-        self.remember(&self.key(id, &below, content.as_ref()), &record);
+        self.remember(&self.key(id, &below, (content.as_ref(), &pins)), &record);
         self.remember(&definition, &record);
         let mut layers = inputs[0].layers.clone().await?.to_vec();
         layers.extend(diff_id.map(|diff_id| MadeLayer { diff_id, node: id, created: Some(created) }));
@@ -292,7 +332,7 @@ impl Solver {
         }
     }
 
-    fn key(&self, id: NodeId, below: &BelowKey, files: Option<&FilesKey>) -> RecipedKey {
+    fn key(&self, id: NodeId, below: &BelowKey, files: (Option<&FilesKey>, &[Pin])) -> RecipedKey {
         input_key(&self.graph.node(id).op, &self.platform, below, files)
     }
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use builder::{
     Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Event, Exec, FileTree, ImageError,
-    ImageSource, NamedContext, NamedContexts, Owners, Progress, Pull, RunNetwork, Sandbox, SandboxError, StepError,
-    build,
+    ImageSource, NamedContext, NamedContexts, Owners, Pin, Pinned, Progress, Pull, Remote, RemoteError, RemoteFiles,
+    RunNetwork, Sandbox, SandboxError, StepError, build,
 };
 use layer_store::{Form, Store};
 use oci::{Platform, Reference};
@@ -96,6 +96,37 @@ impl ImageSource for NoImages {
     }
 }
 
+/// Elsewhere: every file holds the same text, and every tree has it in a file `f`.
+#[derive(Default)]
+struct Elsewhere {
+    text: Mutex<String>,
+    /// What was asked for since somebody looked.
+    asked: Mutex<Vec<String>>,
+}
+
+impl RemoteFiles for Elsewhere {
+    fn pin<'a>(
+        &'a self,
+        remote: &'a Remote,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Pinned, RemoteError>> + Send + 'a>> {
+        self.asked.lock().unwrap().push(format!("pin {remote}"));
+        let pin = Pin::File(self.text.lock().unwrap().clone());
+        Box::pin(std::future::ready(Ok(Pinned { pin, fetched: None })))
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        remote: &'a Remote,
+        _: &'a Pin,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<FileTree, RemoteError>> + Send + 'a>> {
+        self.asked.lock().unwrap().push(format!("fetch {remote}"));
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("f"), &*self.text.lock().unwrap()).unwrap();
+        let tree = FileTree::open(directory.path(), Dockerignore::default(), Owners::Root).unwrap();
+        Box::pin(std::future::ready(Ok(tree.kept_by(directory))))
+    }
+}
+
 struct Silent;
 
 impl Progress for Silent {
@@ -107,6 +138,7 @@ struct Site {
     directory: tempfile::TempDir,
     store: Store,
     sandbox: Arc<ToySandbox>,
+    elsewhere: Arc<Elsewhere>,
 }
 
 impl Site {
@@ -140,6 +172,7 @@ impl Site {
         let backend = Backend {
             store: self.store.clone(),
             images: Arc::new(NoImages),
+            remote_files: Arc::clone(&self.elsewhere) as Arc<dyn RemoteFiles>,
             sandbox: Arc::clone(&self.sandbox) as Arc<dyn Sandbox>,
             progress: Arc::new(Silent),
         };
@@ -199,7 +232,7 @@ fn check(body: impl FnOnce(&Site) + Send) {
             let directory = tempfile::tempdir().unwrap();
             std::fs::create_dir(directory.path().join("context")).unwrap();
             let store = Store::open(&directory.path().join("store")).unwrap();
-            body(&Site { directory, store, sandbox: Arc::default() });
+            body(&Site { directory, store, sandbox: Arc::default(), elsewhere: Arc::default() });
         });
         if let Err(panic) = thread.join() {
             std::panic::resume_unwind(panic);
@@ -365,6 +398,33 @@ fn files_of_a_named_context_count_by_content_and_its_own_ignore_file() {
 }
 
 #[test]
+fn what_is_added_from_elsewhere_is_pinned_always_and_fetched_only_when_it_changed() {
+    check(|site| {
+        let asked = || std::mem::take(&mut *site.elsewhere.asked.lock().unwrap());
+        let say = |text: &str| text.clone_into(&mut site.elsewhere.text.lock().unwrap());
+        let dockerfile = "FROM scratch\nADD https://h/g l https://h/x.git /d/\nADD https://h/g /g\n";
+        site.write("l", "local");
+        say("1");
+        let (first, _) = site.built(dockerfile);
+        assert_eq!(site.files(), ["d/f=1", "d/l=local", "g=1"]);
+        let both = ["fetch https://h/g", "fetch https://h/x.git", "pin https://h/g", "pin https://h/x.git"];
+        let sorted = |mut asked: Vec<String>| {
+            asked.sort();
+            asked
+        };
+        assert_eq!(sorted(asked()), both, "each is asked once, though two steps want it");
+        assert_eq!(site.built(dockerfile).0, first);
+        assert_eq!(sorted(asked()), both[2..]);
+        say("2");
+        assert_ne!(site.built(dockerfile).0, first);
+        assert_eq!(sorted(asked()), both);
+        assert_eq!(site.files(), ["d/f=2", "d/l=local", "g=2"]);
+        say("1");
+        assert_eq!(site.built(dockerfile).0, first, "what was there before is found again");
+    });
+}
+
+#[test]
 fn a_stage_that_nothing_needs_is_not_built() {
     check(|site| {
         let (_, ran) =
@@ -426,7 +486,7 @@ fn what_is_missing_in_the_context_is_named() {
         site.write("present", "");
         let error = site.build("FROM scratch\nCOPY presnt /\n").unwrap_err();
         let BuildError::Solve(error) = error else { panic!("{error}") };
-        let StepError::SelectContext { source } = &error.source else { panic!("{error:?}") };
+        let StepError::SelectContext { source, .. } = &error.source else { panic!("{error:?}") };
         assert_eq!(source.to_string(), "`presnt` is not there");
     });
 }

@@ -21,7 +21,7 @@ mod wire;
 
 pub use error::{Cause, ExchangeError, Phase};
 pub use options::{ClientError, Proxies, Timeouts, WireOptions};
-pub use origin::{Origin, redirect_objection, stripped};
+pub use origin::{Origin, is_link_local_host, redirect_objection, stripped};
 pub use retry::{Attempts, Failure, RetryPolicy, http_date, is_transient, retry_after};
 pub use shown::{At, shown, shown_url};
 pub use wire::{Answer, Empty, Message, Payload, Redirects, Wire};

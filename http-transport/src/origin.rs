@@ -54,7 +54,8 @@ fn is_private(url: &Url) -> bool {
     }
 }
 
-fn is_link_local_host(url: &Url) -> bool {
+/// Tells whether a URL names a link-local address, where clouds keep what their machines may know.
+pub fn is_link_local_host(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => is_link_local(address.into()),
         Some(Host::Ipv6(address)) => is_link_local(address.into()),

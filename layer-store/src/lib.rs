@@ -66,6 +66,7 @@ pub use layers::{Form, LayerError, LayerRecord, Skipped};
 pub use manifest::ManifestError;
 pub use prune::{Freed, FreedKind, LabelFilter, Prune, PruneError, PruneImages};
 pub use remove_image::RemoveError;
+pub use scratch::ScratchDirectory;
 pub use snapshot::{ActiveSnapshot, FrozenLayer, Lower, SealError, Skeleton, SnapshotError, View};
 pub use store::{OpenError, Store};
 pub use tags::TagError;

@@ -1,4 +1,4 @@
-//! A directory of unfinished work in the store's `tmp/`; dropped, it is removed.
+//! Directories of unfinished work in the store's `tmp/`; dropped, they are removed.
 
 use std::path::{Path, PathBuf};
 
@@ -31,5 +31,27 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // what fails here goes with this command's directory in `tmp/`
         let _ = remove_tree(&self.directory);
+    }
+}
+
+/// A directory for files that are not the store's own, such as what a build fetches; dropped, it is removed.
+#[derive(Debug)]
+pub struct ScratchDirectory(Scratch);
+
+impl Store {
+    /// Makes an empty directory on the store's file system.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when it cannot be made.
+    pub fn scratch_directory(&self) -> Result<ScratchDirectory, FileError> {
+        self.scratch("files").map(ScratchDirectory)
+    }
+}
+
+impl ScratchDirectory {
+    /// Returns where it is.
+    pub fn path(&self) -> &Path {
+        &self.0.directory
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - At most 10 redirects, never from https to http, never to another scheme; an `Authorization` stays with its origin.
+//! - Link-local addresses are not asked: who writes a Dockerfile must not learn what a cloud tells its machines.
 //! - 408, 429, 5xx and lost connections are repeated.
 //! - Bytes are stored as sent: `Content-Encoding` is not looked at.
 
@@ -92,8 +93,6 @@ impl HttpFiles {
         known: Option<&Validators>,
     ) -> Result<Answer, HttpFileError> {
         let url = source.parsed_url();
-        // The user names this host, so it may be any; only redirects are kept from link-local addresses.
-        self.wire.allow_host(url.host_str().unwrap_or_default());
         let authorization = authorization.or(source.authorization()).map(HttpAuthorization::header);
         let authorization = Origin::of(url).zip(authorization);
         let request = Request { wire: Arc::clone(&self.wire), url: url.clone(), authorization };

@@ -18,7 +18,7 @@ mod remote;
 use std::borrow::Cow;
 use std::fmt;
 
-use http_transport::{shown, shown_url};
+use http_transport::{is_link_local_host, shown, shown_url};
 use url::Url;
 
 use crate::authorization::HttpAuthorization;
@@ -87,6 +87,8 @@ pub enum SourceFault {
     Value { key: String, value: String, wanted: &'static str },
     #[error("`{one}` and `{other}` are two different {what}")]
     Conflict { what: &'static str, one: String, other: String },
+    #[error("its address is link-local: clouds keep secrets of their machines there")]
+    LinkLocal,
     #[error("`fetch-by-commit` needs the whole id of the commit as `checksum`")]
     NoCommitToFetch,
 }
@@ -115,6 +117,9 @@ impl RemoteSource {
             "git" | "ssh" => GitSource::parse(text).map(Self::Git),
             "http" | "https" => {
                 let url = parse_url(text)?;
+                if is_link_local_host(&url) {
+                    return Err(SourceFault::LinkLocal);
+                }
                 if decoded(url.path()).ends_with(".git") {
                     return GitSource::parse(text).map(Self::Git);
                 }
@@ -135,6 +140,11 @@ impl HttpSource {
     /// Returns the URL without user and password. Its query may hold a secret: show the source itself instead.
     pub fn url(&self) -> &str {
         self.url.as_str()
+    }
+
+    /// Returns host and port of the URL; no port is the usual one.
+    pub fn host(&self) -> (&str, Option<u16>) {
+        (self.url.host_str().unwrap_or_default(), self.url.port())
     }
 
     pub(crate) fn parsed_url(&self) -> &Url {

@@ -3,10 +3,12 @@
 //! | file | what |
 //! |---|---|
 //! | `context.rs`, `input.rs` | what the build context is, and how it is opened |
+//! | `access.rs` | what servers are told: `--secret` and `--ssh` |
 //! | `dockerfile.rs` | finds and reads the Dockerfile and its ignore file |
 //! | `named_context.rs` | what `--build-context` names |
 //! | `call.rs` | `--check` and `--call`: what is told instead of building |
 
+mod access;
 mod call;
 mod context;
 mod dockerfile;
@@ -20,15 +22,18 @@ use std::sync::Arc;
 use anyhow::Context;
 use builder::{
     Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, Findings, ImageSource, NamedContexts, Progress,
-    Pull, RegistryImages, RunNetwork, Sandbox,
+    Pull, RegistryImages, RemoteFiles, RunNetwork, Sandbox,
 };
 use oci::{Platform, Reference};
+use remote_files::GitDir;
 
+pub(crate) use self::access::Access;
 use self::call::{Call, CallRequest, Method};
-pub(crate) use self::context::{BuildContext, Kind};
+pub(crate) use self::context::{BuildContext, Kind, Opening};
 use self::dockerfile::{FoundDockerfile, given_dockerfile, read_dockerfile};
 pub(crate) use self::dockerfile::{NoDockerfile, dockerfile_path, read_ignore};
 use self::named_context::named_contexts;
+use crate::args::truth_value;
 use crate::config::caller_variable;
 use crate::ending::Ending;
 use crate::output;
@@ -54,6 +59,12 @@ pub(crate) struct BuildArgs {
     /// Put a directory, `docker-image://IMAGE` or `oci-layout://DIRECTORY[:TAG]` in the place of the stage or image NAME
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     build_contexts: Vec<String>,
+    /// Secret for servers that files are fetched from: `id=HTTP_AUTH_TOKEN_<host>,src=FILE`, or `env=NAME`
+    #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=NAME]")]
+    secrets: Vec<String>,
+    /// Agent with keys for git repositories [`default` alone: that of `SSH_AUTH_SOCK`]
+    #[arg(long, value_name = "default[=SOCKET]")]
+    ssh: Vec<String>,
     /// Stage to build, by name or number [default: the last]
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
@@ -114,7 +125,9 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     }
     let kind = Kind::of(&args.context)?;
     let given = given_dockerfile(args.file.as_deref())?;
-    let context = BuildContext::open(kind, session)?;
+    let access = Access::read(&args.secrets, &args.ssh)?;
+    let opening = Opening { session, access: &access, git_dir: git_dir(&build_args(&args.build_args)?) };
+    let context = BuildContext::open(kind, &opening)?;
     let FoundDockerfile { dockerfile, path } = read_dockerfile(&given, &context)?;
     let ignore = read_ignore(path.as_deref(), &context)?;
     if !args.builds() {
@@ -122,14 +135,14 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
             dockerfile,
             ignore,
             build_args: build_args(&args.build_args)?,
-            contexts: named_contexts(&args.build_contexts, &platform, session)?,
+            contexts: named_contexts(&args.build_contexts, &platform, &opening)?,
             target: args.target.clone(),
             platform,
             pull: pull(args),
         };
         return call::answer(args.call(), request, session);
     }
-    let contexts = named_contexts(&args.build_contexts, &platform, session)?;
+    let contexts = named_contexts(&args.build_contexts, &platform, &opening)?;
     let request = request(args, (platform, contexts), &dockerfile, context.into_tree(ignore))?;
     let style = if args.quiet { Style::Quiet } else { args.progress };
     let shown = progress::start(style, session.config.stderr);
@@ -139,7 +152,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
             report::warnings(&dockerfile, findings);
         }
     };
-    let built = solve(session, request, &shown);
+    let built = solve((session, &access), request, &shown);
     let built = built?.map_err(|Failed { error, findings }| {
         tell(&findings);
         BuildFailure { dockerfile: dockerfile.clone(), error, output: shown.seen() }
@@ -180,13 +193,18 @@ fn request(
 }
 
 /// Runs a build; what stops it from outside of the build is the outer error.
-fn solve(session: &Session, request: BuildRequest, shown: &Arc<dyn Shown>) -> anyhow::Result<Result<Built, Failed>> {
+fn solve(
+    (session, access): (&Session, &Access),
+    request: BuildRequest,
+    shown: &Arc<dyn Shown>,
+) -> anyhow::Result<Result<Built, Failed>> {
     let store = session.store()?;
     let client = Arc::new(session.client()?);
     let images: Arc<dyn ImageSource> = Arc::new(RegistryImages::new(store.clone(), client));
     let sandbox: Arc<dyn Sandbox> = Arc::new(session.sandbox());
     let progress: Arc<dyn Progress> = Arc::<dyn Shown>::clone(shown);
-    let backend = Backend { store, images, sandbox, progress };
+    let remote_files: Arc<dyn RemoteFiles> = Arc::new(session.network_files(store.clone(), access)?);
+    let backend = Backend { store, images, remote_files, sandbox, progress };
     session.block_on(async {
         let interrupt = Interrupt::watch()?;
         let built = builder::build(request, &backend, interrupt.stop()).await;
@@ -213,6 +231,12 @@ fn platform(args: &BuildArgs) -> Result<Platform, Ending> {
         Some(platform) => Ok(platform.clone()),
         None => Ok(host),
     }
+}
+
+/// Returns whether the `.git` of a repository is part of the context, which a build argument says.
+fn git_dir(build_args: &BTreeMap<String, String>) -> GitDir {
+    let keeps = build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").and_then(|text| truth_value(text).ok());
+    if keeps == Some(true) { GitDir::Keep } else { GitDir::Drop }
 }
 
 fn build_args(given: &[String]) -> Result<BTreeMap<String, String>, Ending> {

@@ -13,7 +13,9 @@ use builder::{FileEntry, FileTree, LeftOut, SurveyError, survey};
 use dockerfile::nearest;
 use rustix::fs::FileType;
 
-use super::build::{BuildContext, Kind, dockerfile_path, read_ignore};
+use remote_files::GitDir;
+
+use super::build::{Access, BuildContext, Kind, Opening, dockerfile_path, read_ignore};
 use crate::listing::{Field, Format, Listing};
 use crate::session::{Interrupt, Session};
 use crate::shown::shown;
@@ -58,7 +60,9 @@ fn answer(
     session: &Session,
     (kind, interrupt): (Kind<'_>, &Interrupt),
 ) -> anyhow::Result<u8> {
-    let context = BuildContext::open_kind(kind, session, interrupt.stop())?;
+    let access = Access::default();
+    let opening = Opening { session, access: &access, git_dir: GitDir::Drop };
+    let context = BuildContext::open_kind(kind, &opening, interrupt.stop())?;
     let dockerfile = dockerfile_path(args.file.as_deref(), &context);
     let ignore = read_ignore(dockerfile.as_deref(), &context)?;
     let Some(tree) = context.into_tree(ignore) else {

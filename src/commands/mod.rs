@@ -20,7 +20,7 @@ mod system_df;
 mod tag;
 mod version;
 
-pub(crate) use build::{BuildArgs, NoDockerfile};
+pub(crate) use build::{Access, BuildArgs, NoDockerfile};
 pub(crate) use builder_prune::BuilderPruneArgs;
 pub(crate) use context_ls::ContextLsArgs;
 pub(crate) use history::HistoryArgs;

@@ -1,7 +1,11 @@
 //! What a node does: one file per kind of op. Everything here blocks.
 
+mod copy;
 mod exec;
 mod file;
+mod sources;
+
+use std::sync::Arc;
 
 use layer_store::{FrozenLayer, LayerFilesError, Lower, SealError, SnapshotError};
 use oci::DiffId;
@@ -9,13 +13,16 @@ use runtime::{ExitStatus, UserError};
 
 use crate::content_digest::{ContentDigest, ReadError};
 use crate::copy::CopyError;
-use crate::graph::{NodeId, Op};
+use crate::file_tree::FileTree;
+use crate::graph::{NodeId, Op, TreeName};
 use crate::images::ImageError;
+use crate::remote::RemoteError;
 use crate::sandbox::SandboxError;
 use crate::select::SelectError;
 use crate::solve::Solver;
 
-pub(crate) use file::{Digested, context_digest, keep_indexes, linked_key, stage_digest};
+pub(crate) use copy::linked_key;
+pub(crate) use sources::{Digested, context_digest, keep_indexes, stage_digest};
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,12 +33,16 @@ pub enum StepError {
     Exit { command: String, status: ExitStatus, output: Vec<u8> },
     #[error("cannot run `{command}`")]
     Sandbox { command: String, source: SandboxError },
-    #[error("cannot copy from the build context")]
-    SelectContext { source: SelectError },
+    #[error("cannot copy from {}", context(.name))]
+    SelectContext { name: TreeName, source: SelectError },
     #[error("cannot copy from the stage or image")]
     SelectStage { source: SelectError },
     #[error("cannot copy to `{destination}`")]
     Copy { destination: String, source: CopyError },
+    #[error("cannot use what was fetched")]
+    SelectFetched { source: SelectError },
+    #[error(transparent)]
+    Fetch(Arc<RemoteError>),
     #[error("cannot open the files to copy from")]
     OpenTree { source: std::io::Error },
     #[error(transparent)]
@@ -61,6 +72,22 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
+fn context(name: &TreeName) -> String {
+    match name {
+        TreeName::Main => "the build context".to_owned(),
+        TreeName::Named(name) => format!("the named context `{name}`"),
+    }
+}
+
+/// What a step takes that was looked at before it runs.
+#[derive(Default)]
+pub(crate) struct Taken {
+    /// What a copy selects, where that is known.
+    pub(crate) selected: Option<Digested>,
+    /// What was fetched, in the order of the remote sources.
+    pub(crate) fetched: Vec<Arc<FileTree>>,
+}
+
 /// What a step left behind.
 pub(crate) struct Executed {
     pub(crate) change: Change,
@@ -78,16 +105,11 @@ pub(crate) enum Change {
     Layer(DiffId),
 }
 
-/// Does what node `id` says on the layers of its inputs; `selected` is what a copy takes, where that is known.
-pub(crate) fn execute(
-    solver: &Solver,
-    id: NodeId,
-    inputs: &[Vec<Lower>],
-    selected: Option<Digested>,
-) -> Result<Executed, StepError> {
+/// Does what node `id` says on the layers of its inputs.
+pub(crate) fn execute(solver: &Solver, id: NodeId, inputs: &[Vec<Lower>], taken: Taken) -> Result<Executed, StepError> {
     match &solver.graph.node(id).op {
         Op::Exec(exec) => exec::exec(solver, id, exec, &inputs[0]),
-        Op::File(action) => file::file(solver, action, inputs, selected),
+        Op::File(action) => file::file(solver, action, inputs, taken),
         Op::Source(_) => unreachable!("sources are fetched, not executed"),
     }
 }

@@ -1,12 +1,13 @@
 //! COPY and ADD become file ops.
 
-use dockerfile::{Add, Copy as CopyInstruction, CopySource, CopySources, Literal, Mode, Word};
+use dockerfile::{Add, Copy as CopyInstruction, CopySource as WrittenSource, CopySources, Literal, Mode, Word};
+use remote_files::{GitDir, RemoteSource, RemoteSourceError, Use};
 
-use super::run::not_built;
 use super::stage::{StageState, absolute};
 use super::{Copied, PlanError, PlanProblem, PlannedOp};
 use crate::dockerignore::Dockerignore;
-use crate::graph::{Archives, Copy, CopyFrom, FileAction, Ground, InlineFile, Op, Parents, TreeName};
+use crate::graph::{Archives, Copy, CopyFrom, CopySource, FileAction, Ground, InlineFile, Op, Parents, TreeName};
+use crate::remote::Remote;
 use crate::spanned::Spanned;
 
 pub(super) fn copy(
@@ -16,6 +17,13 @@ pub(super) fn copy(
 ) -> Result<PlannedOp, PlanError> {
     let mode = mode(state, instruction.chmod.as_ref())?;
     let (mut copy, destination) = files(state, &instruction.files, instruction.chown.as_ref(), mode.as_ref())?;
+    for source in &instruction.files.sources {
+        let WrittenSource::Path(word) = source else { continue };
+        let text = state.expand(word)?;
+        if RemoteSource::parse(&text, Use::Add).is_some() {
+            return Err(Spanned::new(word.span(), PlanProblem::RemoteOfCopy));
+        }
+    }
     let from = match from {
         Some(Copied::Node(node)) => {
             copy.from = CopyFrom::Input;
@@ -37,22 +45,65 @@ pub(super) fn copy(
 }
 
 pub(super) fn add(state: &StageState, instruction: &Add) -> Result<PlannedOp, PlanError> {
-    refuse_flags(
-        &instruction.files,
-        &[("--checksum", instruction.checksum.is_some()), ("--keep-git-dir", instruction.keep_git_dir.is_some())],
-    )?;
     let mode = mode(state, instruction.chmod.as_ref())?;
     let (mut copy, destination) = files(state, &instruction.files, instruction.chown.as_ref(), mode.as_ref())?;
-    if let Some(remote) = copy.sources.iter().find(|source| is_remote(source)) {
-        return Err(not_built(instruction.files.destination.span(), &format!("ADD of the remote source `{remote}`")));
-    }
+    remotes(state, instruction, &mut copy)?;
     copy.exclude = exclude(&instruction.exclude)?;
     copy.ground = ground(instruction.is_linked);
-    if instruction.unpack.unwrap_or(true) {
-        copy.archives = Archives::Unpacked;
-    }
+    copy.archives = match instruction.unpack {
+        None => Archives::Local,
+        Some(true) => Archives::All,
+        Some(false) => Archives::Kept,
+    };
     let created_by = created_by("ADD", &copy, mode.as_ref(), &destination);
     Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), from: None, created_by })
+}
+
+/// Finds the sources that are fetched; `--checksum` and `--keep-git-dir` are theirs.
+fn remotes(state: &StageState, instruction: &Add, copy: &mut Copy) -> Result<(), PlanError> {
+    let checksum = instruction.checksum.as_ref();
+    let demanded = flag(state, checksum)?;
+    let spans = instruction.files.sources.iter().filter_map(|source| match source {
+        WrittenSource::Path(word) => Some(word.span()),
+        WrittenSource::Heredoc(_) => None,
+    });
+    let mut has_remote = false;
+    for (source, span) in copy.sources.iter_mut().zip(spans) {
+        let CopySource::Path(text) = source else { continue };
+        let Some(parsed) = RemoteSource::parse(text, Use::Add) else { continue };
+        let parsed = parsed.map_err(|source| Spanned::new(span, PlanProblem::Remote { source }))?;
+        let place = checksum.map_or(span, Word::span);
+        let remote = remote(parsed, demanded.as_deref(), instruction.keep_git_dir);
+        *source = CopySource::Remote(remote.map_err(|problem| Spanned::new(place, problem))?);
+        has_remote = true;
+    }
+    match checksum {
+        Some(word) if demanded.is_some() && !has_remote => Err(Spanned::new(word.span(), PlanProblem::ChecksumOfLocal)),
+        _ => Ok(()),
+    }
+}
+
+fn remote(source: RemoteSource, checksum: Option<&str>, keeps_git_dir: Option<bool>) -> Result<Remote, PlanProblem> {
+    match source {
+        RemoteSource::Http(source) => {
+            let checksum = checksum.map(str::parse).transpose();
+            Ok(Remote::File { source, checksum: checksum.map_err(|source| PlanProblem::Checksum { source })? })
+        }
+        RemoteSource::Git(source) => {
+            let name = source.to_string();
+            let commit = |source| PlanProblem::Remote { source: RemoteSourceError { url: name.clone(), source } };
+            let source = match checksum {
+                Some(checksum) => source.with_checksum(checksum).map_err(commit)?,
+                None => source,
+            };
+            let flag = keeps_git_dir.map(|keeps| if keeps { GitDir::Keep } else { GitDir::Drop });
+            let git_dir = match (flag, source.git_dir()) {
+                (Some(flag), Some(url)) if flag != url => return Err(PlanProblem::GitDir { url: name }),
+                (flag, url) => flag.or(url).unwrap_or(GitDir::Drop),
+            };
+            Ok(Remote::Tree { source, git_dir })
+        }
+    }
 }
 
 /// Says what `--link` means.
@@ -72,17 +123,6 @@ fn exclude(patterns: &[Literal]) -> Result<Vec<String>, PlanError> {
     patterns.iter().map(read).collect()
 }
 
-fn refuse_flags(files: &CopySources, flags: &[(&str, bool)]) -> Result<(), PlanError> {
-    match flags.iter().find(|(_, is_given)| *is_given) {
-        Some((flag, _)) => Err(not_built(files.destination.span(), &format!("`{flag}`"))),
-        None => Ok(()),
-    }
-}
-
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|prefix| source.starts_with(prefix))
-}
-
 /// Returns what is copied, and the destination as it was written, after expansion.
 fn files(
     state: &StageState,
@@ -94,8 +134,8 @@ fn files(
     let mut inline = Vec::new();
     for source in &files.sources {
         match source {
-            CopySource::Path(word) => sources.push(state.expand(word)?),
-            CopySource::Heredoc(heredoc) => {
+            WrittenSource::Path(word) => sources.push(CopySource::Path(state.expand(word)?)),
+            WrittenSource::Heredoc(heredoc) => {
                 let content =
                     if heredoc.expands { state.expand(&heredoc.body_word())? } else { heredoc.body().into_owned() };
                 inline.push(InlineFile { name: heredoc.name.clone(), content });
@@ -114,11 +154,15 @@ fn files(
 
 /// Returns the op that begins a stage with all files of a named context.
 pub(super) fn all_of_tree(name: &str) -> Op {
-    Op::File(FileAction::Copy(plain(TreeName::Named(name.to_owned()), vec!["/".to_owned()], "/".to_owned())))
+    Op::File(FileAction::Copy(plain(
+        TreeName::Named(name.to_owned()),
+        vec![CopySource::Path("/".to_owned())],
+        "/".to_owned(),
+    )))
 }
 
 /// Returns a copy without any flags.
-fn plain(from: TreeName, sources: Vec<String>, destination: String) -> Copy {
+fn plain(from: TreeName, sources: Vec<CopySource>, destination: String) -> Copy {
     Copy {
         from: CopyFrom::Context(from),
         sources,
@@ -160,7 +204,7 @@ fn created_by(instruction: &str, copy: &Copy, mode: Option<&Mode>, destination: 
     words.extend((copy.parents == Parents::Kept).then(|| "--parents".to_owned()));
     words.extend(copy.owner.as_ref().map(|owner| format!("--chown={owner}")));
     words.extend(mode.map(|mode| format!("--chmod={mode}")));
-    words.extend_from_slice(&copy.sources);
+    words.extend(copy.sources.iter().map(CopySource::to_string));
     words.extend(copy.inline.iter().map(|file| format!("<<{}", file.name)));
     words.extend([destination.to_owned(), "# buildkit".to_owned()]);
     words.join(" ")

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use dockerfile::{ExpandError, Instruction, ModeError, PortError, SignalError, Source as Text, Variables};
 use oci::Platform;
+use remote_files::{InvalidChecksum, RemoteSourceError};
 
 use crate::export::{Epoch, EpochError, PlannedEntry, PlannedImage};
 use crate::graph::{FileAction, Graph, NodeId, Op, RunNetwork, Source, TreeName};
@@ -63,6 +64,16 @@ pub enum PlanProblem {
     NotBuilt { what: String },
     #[error("`{text}` is not a mode")]
     Mode { text: String, source: ModeError },
+    #[error(transparent)]
+    Remote { source: RemoteSourceError },
+    #[error("COPY takes no files from elsewhere, as ADD does")]
+    RemoteOfCopy,
+    #[error("`--checksum` is for a source that is fetched: a URL or a git repository")]
+    ChecksumOfLocal,
+    #[error("`--checksum` cannot be used")]
+    Checksum { source: InvalidChecksum },
+    #[error("`--keep-git-dir` contradicts the URL `{url}`")]
+    GitDir { url: String },
     #[error("`{text}` is not a pattern of files to exclude")]
     Exclude { text: String },
     #[error("`{text}` is not a port, a range of ports, or one of these with `/tcp`, `/udp` or `/sctp`")]

@@ -34,7 +34,7 @@ pub(super) fn with_parents(walk: &Walk<'_>, pattern: &str) -> Result<Vec<Selecte
         if children.is_empty() && is_plain {
             check_plain(walk, pattern, &pivot.join(&below))?;
         }
-        sources.push(Selected { name: PathBuf::new(), entry: root, children });
+        sources.push(Selected { pattern: 0, name: PathBuf::new(), entry: root, children });
     }
     Ok(sources)
 }

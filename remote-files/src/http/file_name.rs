@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::source::decoded;
+use crate::source::{HttpSource, decoded};
 
 /// What is called so has no better name.
 const UNNAMED: &str = "download";
@@ -13,6 +13,13 @@ const MAX_BYTES: usize = 255;
 pub(super) fn file_name(disposition: Option<&str>, url: &Url) -> String {
     let named = disposition.and_then(disposition_name).and_then(|name| safe(&name));
     named.or_else(|| safe(&decoded(url.path()))).unwrap_or_else(|| UNNAMED.to_owned())
+}
+
+impl HttpSource {
+    /// Returns the last part of the URL's path, if it can be the name of a file; no server is asked for a better one.
+    pub fn file_name(&self) -> Option<String> {
+        safe(&decoded(self.parsed_url().path()))
+    }
 }
 
 /// Returns the last component of `path`, if it can be the name of a file.

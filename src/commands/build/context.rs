@@ -6,11 +6,13 @@
 //! | a file | the tar archive that it is, whatever its name | in the archive |
 //! | `-` | the tar archive on standard input | in the archive |
 //! | `-` | none | standard input, when it is no archive |
-//! | a URL, a git repository | refused, until there is something that fetches it ([`Kind::Remote`]) | in what is fetched |
+//! | a URL | the tar archive that is there; none, when it is a Dockerfile | in the archive, or the file itself |
+//! | a git repository | the files of the commit, or a directory of them | in the commit |
 //!
 //! - Whether bytes are an archive is told by content (`builder::content`).
 //! - An archive is unpacked into the store's `tmp/` with the limits of layers, and is gone when its [`FileTree`] is dropped.
-//! - The ignore file of an archive counts as that of a directory does; BuildKit reads those of directories only.
+//! - The ignore file of an archive of this machine counts as that of a directory does; BuildKit reads those of directories only,
+//!   and so is it here with what is fetched.
 //! - What is in an archive is only read through its [`FileTree`]: no link in it leads to a file of this machine.
 
 use std::fs::{self, File};
@@ -18,10 +20,12 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use builder::{Bytes, Content, Dockerignore, FileTree, Owners, content};
+use builder::{Bytes, Content, Dockerignore, FileTree, Owners, Remote, content};
 use layer_store::Ownership;
+use remote_files::{GitDir, RemoteSource, Use};
 use tokio_util::sync::CancellationToken;
 
+use super::access::Access;
 use super::dockerfile::read_limited;
 use super::input::{StandardInput, Stoppable};
 use crate::ending::Ending;
@@ -38,26 +42,42 @@ pub(crate) enum Kind<'a> {
     Remote(&'a str),
 }
 
+/// What opening a build context takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) access: &'a Access,
+    /// Whether the `.git` of a repository is part of the context.
+    pub(crate) git_dir: GitDir,
+}
+
 /// An opened build context, with nothing left out of it yet.
 #[derive(Debug)]
 pub(crate) enum BuildContext {
     /// A directory of the user's.
     Directory { path: PathBuf, tree: FileTree },
-    /// What came as an archive, and what people know that by.
-    Archive { name: String, tree: FileTree },
+    /// What came from elsewhere, and what people know that by.
+    Archive { name: String, tree: FileTree, ignoring: Ignoring },
     /// There is none, but a Dockerfile came in its place.
     Dockerfile { bytes: Vec<u8> },
+}
+
+/// Whether the ignore file of a context counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ignoring {
+    ByItsFile,
+    Nothing,
 }
 
 impl<'a> Kind<'a> {
     /// Tells what `given` stands for.
     pub(crate) fn of(given: &'a str) -> Result<Self, Ending> {
-        let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
         let path = Path::new(given);
+        let is_remote = || RemoteSource::parse(given, Use::BuildContext).is_some();
         match given {
             "" => Err(Ending::usage("the build context has no name: use `.` for the working directory")),
             "-" => Ok(Self::StandardInput),
-            given if remote.iter().any(|start| given.starts_with(start)) => Ok(Self::Remote(given)),
+            given if !path.is_dir() && is_remote() => Ok(Self::Remote(given)),
             given => match fs::metadata(path) {
                 Ok(metadata) if metadata.is_dir() => Ok(Self::Directory(path)),
                 Ok(metadata) if metadata.is_file() => Ok(Self::File(path)),
@@ -70,19 +90,20 @@ impl<'a> Kind<'a> {
 
 impl BuildContext {
     /// Opens the build context `kind`; a signal stops what takes long, and is the error then.
-    pub(crate) fn open(kind: Kind<'_>, session: &Session) -> anyhow::Result<Self> {
+    pub(crate) fn open(kind: Kind<'_>, opening: &Opening<'_>) -> anyhow::Result<Self> {
         if let Kind::Directory(_) = kind {
-            return Self::open_kind(kind, session, &CancellationToken::new());
+            return Self::open_kind(kind, opening, &CancellationToken::new());
         }
-        session.block_on(async {
+        opening.session.block_on(async {
             let interrupt = Interrupt::watch()?;
-            let context = Self::open_kind(kind, session, interrupt.stop());
+            let context = Self::open_kind(kind, opening, interrupt.stop());
             interrupt.ending().map_or(context, |ending| Err(ending.into()))
         })
     }
 
     /// Opens the build context `kind` until `stop` is cancelled.
-    pub(crate) fn open_kind(kind: Kind<'_>, session: &Session, stop: &CancellationToken) -> anyhow::Result<Self> {
+    pub(crate) fn open_kind(kind: Kind<'_>, opening: &Opening<'_>, stop: &CancellationToken) -> anyhow::Result<Self> {
+        let session = opening.session;
         match kind {
             Kind::Directory(path) => {
                 let tree = FileTree::open(path, Dockerignore::default(), Owners::Root);
@@ -92,16 +113,12 @@ impl BuildContext {
             Kind::File(path) => {
                 let file = File::open(path).and_then(content);
                 match file.with_context(|| format!("cannot read the build context `{}`", path.display()))? {
-                    Content::Tar(tar) => unpack(format!("`{}`", path.display()), tar, session, stop),
+                    Content::Tar(tar) => unpack(&format!("`{}`", path.display()), tar, session, stop),
                     Content::Compressed(_) | Content::Other(_) => Err(no_context(path).into()),
                 }
             }
             Kind::StandardInput => standard_input(session, stop),
-            Kind::Remote(url) => Err(Ending::usage(format!(
-                "`{}`: remote build contexts are not built yet: name a directory or a tar archive",
-                shown(url)
-            ))
-            .into()),
+            Kind::Remote(url) => fetched(url, opening, stop),
         }
     }
 
@@ -128,7 +145,7 @@ fn standard_input(session: &Session, stop: &CancellationToken) -> anyhow::Result
     }
     let cannot_read = "cannot read the build context from standard input";
     let bytes = match content(StandardInput { stop: stop.clone() }).context(cannot_read)? {
-        Content::Tar(tar) => return unpack("standard input".to_owned(), tar, session, stop),
+        Content::Tar(tar) => return unpack("standard input", tar, session, stop),
         Content::Compressed(method) => {
             bail!("standard input is compressed with {method}, but no tar archive comes out of it")
         }
@@ -142,13 +159,69 @@ fn standard_input(session: &Session, stop: &CancellationToken) -> anyhow::Result
     }
 }
 
-fn unpack(name: String, tar: Bytes, session: &Session, stop: &CancellationToken) -> anyhow::Result<BuildContext> {
+fn unpack(name: &str, tar: Bytes, session: &Session, stop: &CancellationToken) -> anyhow::Result<BuildContext> {
     let tar = Stoppable { bytes: tar, stop: stop.clone() };
     let unpacked = session.store()?.unpack(tar, Ownership::Caller);
     let unpacked = unpacked.with_context(|| format!("cannot unpack the build context from {name}"))?;
     let tree = FileTree::open(&unpacked.path(), Dockerignore::default(), Owners::Root);
     let tree = tree.with_context(|| format!("cannot open what was unpacked from {name}"))?.kept_by(unpacked);
-    Ok(BuildContext::Archive { name, tree })
+    Ok(BuildContext::Archive { name: format!("the archive from {name}"), tree, ignoring: Ignoring::ByItsFile })
+}
+
+/// Fetches a context; inside of a tokio runtime.
+fn fetched(url: &str, opening: &Opening<'_>, stop: &CancellationToken) -> anyhow::Result<BuildContext> {
+    let source = RemoteSource::parse(url, Use::BuildContext).expect("it was told from paths by this");
+    let source = source.map_err(|error| Ending::usage(format!("{error}: {}", error.source)))?;
+    let name = source.to_string();
+    let remote = match source {
+        RemoteSource::Http(source) => Remote::File { source, checksum: None },
+        RemoteSource::Git(source) => {
+            let git_dir = source.git_dir().unwrap_or(opening.git_dir);
+            Remote::Tree { source, git_dir }
+        }
+    };
+    let files = opening.session.network_files(opening.session.store()?, opening.access)?;
+    let fetch = async {
+        tokio::select! {
+            fetched = files.get(&remote) => fetched.with_context(|| format!("cannot fetch the build context {name}")),
+            () = stop.cancelled() => bail!("stopped"),
+        }
+    };
+    let tree = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(fetch))?;
+    match remote {
+        Remote::Tree { .. } => {
+            Ok(BuildContext::Archive { name: format!("the repository {name}"), tree, ignoring: Ignoring::Nothing })
+        }
+        Remote::File { .. } => fetched_file(&name, &tree, opening.session, stop),
+    }
+}
+
+/// Opens the only file of `tree` as a context: an archive, or a Dockerfile alone.
+fn fetched_file(
+    name: &str,
+    tree: &FileTree,
+    session: &Session,
+    stop: &CancellationToken,
+) -> anyhow::Result<BuildContext> {
+    let cannot_read = || format!("cannot read the build context {name}");
+    let entries = tree.list(Path::new("")).with_context(cannot_read)?;
+    let path = &entries.first().with_context(cannot_read)?.path;
+    match tree.open_file(path).and_then(content).with_context(cannot_read)? {
+        Content::Tar(tar) => Ok(match unpack(name, tar, session, stop)? {
+            BuildContext::Archive { name, tree, .. } => {
+                BuildContext::Archive { name, tree, ignoring: Ignoring::Nothing }
+            }
+            other => other,
+        }),
+        Content::Compressed(method) => bail!("{name} is compressed with {method}, but no tar archive comes out of it"),
+        Content::Other(bytes) => {
+            let bytes = read_limited(bytes).with_context(cannot_read)?;
+            if bytes.is_empty() || bytes.contains(&0) {
+                bail!("{name} is neither a Dockerfile nor a tar archive");
+            }
+            Ok(BuildContext::Dockerfile { bytes })
+        }
+    }
 }
 
 #[cfg(test)]

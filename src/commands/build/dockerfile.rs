@@ -17,7 +17,7 @@ use anyhow::Context;
 use builder::{BuildError, Dockerignore, FileTree};
 use rustix::fs::{FileType, OFlags};
 
-use super::context::BuildContext;
+use super::context::{BuildContext, Ignoring};
 use crate::ending::Ending;
 use crate::report::{self, BuildFailure, DockerfileText};
 
@@ -38,7 +38,7 @@ pub(crate) struct NoDockerfile {
 
 /// Names an archive at the end of a sentence.
 fn within(archive: Option<&str>) -> String {
-    archive.map(|name| format!(" in the archive from {name}")).unwrap_or_default()
+    archive.map(|name| format!(" in {name}")).unwrap_or_default()
 }
 
 /// A Dockerfile and where it was found.
@@ -228,6 +228,9 @@ pub(super) fn read_limited(from: impl Read) -> io::Result<Vec<u8>> {
 
 /// Reads the ignore file of the Dockerfile, else that of the context.
 pub(crate) fn read_ignore(dockerfile: Option<&Path>, context: &BuildContext) -> anyhow::Result<Dockerignore> {
+    if matches!(context, BuildContext::Archive { ignoring: Ignoring::Nothing, .. }) {
+        return Ok(Dockerignore::default());
+    }
     let Some(place) = Place::of(context) else { return Ok(Dockerignore::default()) };
     let own = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();

@@ -7,17 +7,16 @@ use anyhow::Context;
 use builder::{BaseImage, ImagePlace, LayoutName, NamedContext, NamedContexts, OciLayout};
 use oci::{Platform, Reference};
 
-use super::context::{BuildContext, Kind};
+use super::context::{BuildContext, Kind, Opening};
 use super::dockerfile::read_ignore;
 use crate::ending::Ending;
-use crate::session::Session;
 use crate::shown::shown;
 
 /// Opens what these words name; of one name the last counts.
 pub(super) fn named_contexts(
     given: &[String],
     platform: &Platform,
-    session: &Session,
+    opening: &Opening<'_>,
 ) -> anyhow::Result<NamedContexts> {
     let mut contexts = NamedContexts::new();
     for word in given {
@@ -26,12 +25,12 @@ pub(super) fn named_contexts(
             let why = format!("`{}` is not a named context (want `NAME=SOURCE`)", shown(word));
             return Err(Ending::usage(why).into());
         };
-        contexts.insert(name.to_owned(), open(name, source, platform, session)?);
+        contexts.insert(name.to_owned(), open(name, source, platform, opening)?);
     }
     Ok(contexts)
 }
 
-fn open(name: &str, source: &str, platform: &Platform, session: &Session) -> anyhow::Result<NamedContext> {
+fn open(name: &str, source: &str, platform: &Platform, opening: &Opening<'_>) -> anyhow::Result<NamedContext> {
     if let Some(image) = source.strip_prefix("docker-image://") {
         let reference = image.parse::<Reference>();
         let what = || format!("cannot use `{}` as the image of the named context `{}`", shown(image), shown(name));
@@ -48,7 +47,7 @@ fn open(name: &str, source: &str, platform: &Platform, session: &Session) -> any
         }
         kind => kind,
     };
-    let context = BuildContext::open(kind, session).with_context(what)?;
+    let context = BuildContext::open(kind, opening).with_context(what)?;
     let ignore = read_ignore(None, &context).with_context(what)?;
     let tree = context.into_tree(ignore).expect("only standard input can be a Dockerfile alone");
     Ok(NamedContext::Tree(Arc::new(tree)))
@@ -80,7 +79,10 @@ fn layout_place(place: &str) -> anyhow::Result<(&Path, LayoutName)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::build::Access;
     use crate::config::Config;
+    use crate::session::Session;
+    use remote_files::GitDir;
 
     #[test]
     fn a_place_has_a_directory_and_perhaps_a_tag_and_a_digest() {
@@ -101,8 +103,9 @@ mod tests {
     #[test]
     fn what_names_nothing_is_refused() {
         let session = Session::new(Config::read(Some("/nonexistent".into())).unwrap(), None);
+        let opening = Opening { session: &session, access: &Access::default(), git_dir: GitDir::Drop };
         for given in ["", "a", "=a", "a=", "a=/nonexistent", "a=docker-image://A B", "a=oci-layout:///nonexistent"] {
-            assert!(named_contexts(&[given.to_owned()], &Platform::host(), &session).is_err(), "{given}");
+            assert!(named_contexts(&[given.to_owned()], &Platform::host(), &opening).is_err(), "{given}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! | [`Registry`], [`Auth`], [`Fault`] | an OCI registry in memory on loopback, with a request log and scripted faults |
 //! | [`MemoryBlobs`] | a blob source and sink in memory |
 //! | [`TestEnv`], [`Output`] | the built program in an environment of its own |
+//! | [`FileServer`] | a directory served by HTTP on loopback, with entity tags |
 //! | [`images`] | small images to start from |
 //! | [`harness`] | a test harness for programs whose `main` must run before the first thread |
 //!
@@ -13,11 +14,13 @@
 #![forbid(unsafe_code)]
 
 mod env;
+mod file_server;
 pub mod harness;
 pub mod images;
 mod memory;
 mod registry;
 
 pub use env::{Output, TestEnv};
+pub use file_server::FileServer;
 pub use memory::MemoryBlobs;
 pub use registry::{Account, Auth, Fault, Recorded, Registry, Tokens};

@@ -1,0 +1,194 @@
+//! What servers are told when files and trees are fetched: the secrets that are meant for them, and an ssh agent.
+//!
+//! | `--secret` | is told |
+//! |---|---|
+//! | `id=HTTP_AUTH_TOKEN_<host>` | the host of a file: `Authorization: Bearer …` |
+//! | `id=HTTP_AUTH_HEADER_<host>` | the host of a file: this whole header |
+//! | `id=GIT_AUTH_TOKEN.<host>` | the host of a repository: the password of the user `x-access-token` |
+//! | `id=GIT_AUTH_HEADER.<host>` | the host of a repository: this whole header |
+//!
+//! The names are BuildKit's. It also takes the last two without a host, and tells them to every one: that is refused here.
+//! No other secret is used yet.
+//!
+//! Spec: docker's documentation, "Build secrets", "Git authentication for remote contexts" and "HTTP authentication".
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use remote_files::HttpAuthorization;
+
+use crate::config::{caller_path, caller_variable};
+use crate::ending::Ending;
+use crate::shown::shown;
+
+/// Bytes of a secret that are read, as in BuildKit.
+const MAX_SECRET: u64 = 500 << 10;
+/// Who a token belongs to when git asks for a user.
+const TOKEN_USER: &str = "x-access-token";
+
+/// What servers are told, by host.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    pub(crate) files: BTreeMap<String, HttpAuthorization>,
+    pub(crate) trees: BTreeMap<String, HttpAuthorization>,
+    /// The socket of an agent that knows keys.
+    pub(crate) ssh_agent: Option<PathBuf>,
+}
+
+impl Access {
+    /// Reads the words of `--secret` and `--ssh`, and the secrets that are for servers.
+    pub(super) fn read(secrets: &[String], ssh: &[String]) -> anyhow::Result<Self> {
+        let mut access = Self::default();
+        for word in secrets {
+            let secret = Secret::parse(word)?;
+            access.add(&secret).with_context(|| format!("cannot use the secret `{}`", shown(&secret.id)))?;
+        }
+        for word in ssh {
+            access.ssh_agent = Some(agent(word)?);
+        }
+        Ok(access)
+    }
+
+    fn add(&mut self, secret: &Secret) -> anyhow::Result<()> {
+        let id = &secret.id;
+        let header = || anyhow::Ok(HttpAuthorization::new(&secret.value()?)?);
+        if let Some(host) = id.strip_prefix("HTTP_AUTH_TOKEN_") {
+            let token = HttpAuthorization::new(&format!("Bearer {}", secret.value()?.trim()))?;
+            self.files.insert(host.to_owned(), token);
+        } else if let Some(host) = id.strip_prefix("HTTP_AUTH_HEADER_") {
+            self.files.insert(host.to_owned(), header()?);
+        } else if let Some(host) = id.strip_prefix("GIT_AUTH_TOKEN.") {
+            let token = HttpAuthorization::basic(TOKEN_USER, secret.value()?.trim());
+            self.trees.insert(host.to_owned(), token);
+        } else if let Some(host) = id.strip_prefix("GIT_AUTH_HEADER.") {
+            self.trees.insert(host.to_owned(), header()?);
+        } else if id == "GIT_AUTH_TOKEN" || id == "GIT_AUTH_HEADER" {
+            bail!("it does not say for which host: `{id}.HOST` is told to that one only");
+        }
+        Ok(())
+    }
+}
+
+/// A word of `--secret`.
+#[derive(Debug, PartialEq, Eq)]
+struct Secret {
+    id: String,
+    place: SecretPlace,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum SecretPlace {
+    File(PathBuf),
+    Variable(String),
+    /// The variable of the secret's own name if there is one, else the file.
+    Unsaid,
+}
+
+impl Secret {
+    /// Reads `id=ID[,src=FILE|,env=VARIABLE][,type=file|env]`.
+    fn parse(word: &str) -> Result<Self, Ending> {
+        let refuse = |why: &str| Ending::usage(format!("`{}` is not a secret: {why}", shown(word)));
+        let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
+        for field in word.split(',') {
+            let (key, value) =
+                field.split_once('=').ok_or_else(|| refuse("want `id=ID,src=FILE` or `id=ID,env=NAME`"))?;
+            match key.trim().to_ascii_lowercase().as_str() {
+                "id" => id = Some(value),
+                "src" | "source" => source = Some(value),
+                "env" => variable = Some(value),
+                "type" if matches!(value, "file" | "env") => kind = Some(value),
+                "type" => return Err(refuse("its type is `file` or `env`")),
+                _ => return Err(refuse("its keys are `id`, `src`, `env` and `type`")),
+            }
+        }
+        let id = id.filter(|id| !id.is_empty()).ok_or_else(|| refuse("it needs an `id`"))?;
+        let place = match (kind, source, variable) {
+            (_, Some(_), Some(_)) => return Err(refuse("it comes from a file or from a variable")),
+            (Some("env"), Some(name), None) | (_, None, Some(name)) => SecretPlace::Variable(name.to_owned()),
+            (_, Some(path), None) => SecretPlace::File(path.into()),
+            (Some("env"), None, None) => SecretPlace::Variable(id.to_owned()),
+            (_, None, None) => SecretPlace::Unsaid,
+        };
+        Ok(Self { id: id.to_owned(), place })
+    }
+
+    fn value(&self) -> anyhow::Result<String> {
+        match &self.place {
+            SecretPlace::File(path) => file(path),
+            SecretPlace::Variable(name) => {
+                caller_variable(name).with_context(|| format!("there is no variable `{}`", shown(name)))
+            }
+            SecretPlace::Unsaid => caller_variable(&self.id).map_or_else(|| file(Path::new(&self.id)), Ok),
+        }
+    }
+}
+
+fn file(path: &Path) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_SECRET + 1).read_to_end(&mut bytes));
+    read.with_context(|| format!("cannot read `{}`", path.display()))?;
+    if bytes.len() as u64 > MAX_SECRET {
+        bail!("`{}` has more than the {MAX_SECRET} bytes of a secret", path.display());
+    }
+    String::from_utf8(bytes).ok().with_context(|| format!("`{}` is no text", path.display()))
+}
+
+/// Finds the socket of `default[=SOCKET]`.
+fn agent(word: &str) -> Result<PathBuf, Ending> {
+    match word.split_once('=').unwrap_or((word, "")) {
+        ("default", "") => caller_path("SSH_AUTH_SOCK")
+            .ok_or_else(|| Ending::usage("`--ssh default` needs an agent, but `SSH_AUTH_SOCK` is not set")),
+        ("default", socket) => Ok(socket.into()),
+        _ => Err(Ending::usage(format!("`--ssh {}`: only `default[=SOCKET]`, an agent, is built yet", shown(word)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(word: &str) -> Option<(String, SecretPlace)> {
+        Secret::parse(word).ok().map(|secret| (secret.id, secret.place))
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_or_a_variable() {
+        let (file, variable) =
+            (|path: &str| SecretPlace::File(path.into()), |n: &str| SecretPlace::Variable(n.to_owned()));
+        let of = |place| Some(("a".to_owned(), place));
+        assert_eq!(place("id=a,src=f"), of(file("f")));
+        assert_eq!(place("type=file,source=f,id=a"), of(file("f")));
+        assert_eq!(place("id=a,env=E"), of(variable("E")));
+        assert_eq!(place("id=a,type=env,src=E"), of(variable("E")));
+        assert_eq!(place("id=a,type=env"), of(variable("a")));
+        assert_eq!(place("id=a"), of(SecretPlace::Unsaid));
+        for word in ["", "a", "id=", "src=f", "id=a,env=E,src=f", "id=a,type=x", "id=a,mode=1"] {
+            assert_eq!(place(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn servers_are_told_what_is_for_their_host_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "secret\n").unwrap();
+        let read = |id: &str| Access::read(&[format!("id={id},src={}", path.display())], &[]);
+        let hosts = |access: Access| {
+            let keys = |map: BTreeMap<String, HttpAuthorization>| map.into_keys().collect::<Vec<_>>();
+            (keys(access.files), keys(access.trees))
+        };
+        let host = || vec!["a.example:8".to_owned()];
+        assert_eq!(hosts(read("HTTP_AUTH_TOKEN_a.example:8").unwrap()), (host(), vec![]));
+        assert_eq!(hosts(read("HTTP_AUTH_HEADER_a.example:8").unwrap()), (host(), vec![]));
+        assert_eq!(hosts(read("GIT_AUTH_TOKEN.a.example:8").unwrap()), (vec![], host()));
+        assert_eq!(hosts(read("GIT_AUTH_HEADER.a.example:8").unwrap()), (vec![], host()));
+        assert_eq!(hosts(read("other").unwrap()), (vec![], vec![]));
+        let error = format!("{:#}", read("GIT_AUTH_TOKEN").unwrap_err());
+        assert!(error.contains("for which host"), "{error}");
+        std::fs::write(&path, "two\nlines").unwrap();
+        let error = format!("{:#}", read("HTTP_AUTH_HEADER_a").unwrap_err());
+        assert!(!error.contains("lines\""), "{error}");
+    }
+}
