@@ -285,7 +285,7 @@ mod tests {
         (stat.st_size, stat.st_mtime, stat.st_ctime) = (size, at / 1_000_000_000, at / 1_000_000_000);
         let fraction = at % 1_000_000_000;
         (stat.st_mtime_nsec, stat.st_ctime_nsec) = (fraction.try_into().unwrap(), fraction.try_into().unwrap());
-        FileEntry { path: PathBuf::from(path), stat }
+        FileEntry { path: PathBuf::from(path), stat, xattrs: Vec::new() }
     }
 
     const OLD: i64 = 60_000_000_001;
@@ -407,7 +407,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         let file = std::fs::File::create(&path).unwrap();
-        let look = || FileEntry { path: PathBuf::from("f"), stat: rustix::fs::stat(&path).unwrap() };
+        let stat = || rustix::fs::stat(&path).unwrap();
+        let look = || FileEntry { path: PathBuf::from("f"), stat: stat(), xattrs: Vec::new() };
         for round in 0..40_u32 {
             file.write_all_at(&round.to_le_bytes(), 0).unwrap();
             let index = ContextIndex::read(Vec::new());

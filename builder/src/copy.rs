@@ -11,7 +11,7 @@
 //! - An archive that is unpacked also replaces directories by files and files and links by directories, as layers do; of a
 //!   directory that it has no entry for it knows nothing, so one that is there keeps what it has, and a link is followed.
 //! - Sources go in their order, each archive that is unpacked in its place: of two files at one path the later stays.
-//! - A socket is skipped: no layer can hold one.
+//! - A socket in a directory is skipped, since no layer can hold one; one that is a source itself is an error.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,8 @@ pub enum CopyError {
     Write(#[from] WriteError),
     #[error("cannot unpack `{}`", .path.display())]
     Unpack { path: PathBuf, source: UnpackError },
+    #[error("`{}` is a socket, which no image can hold", .path.display())]
+    Socket { path: PathBuf },
     #[error("`{destination}` must end in `/` to take several files")]
     NeedsDirectory { destination: String },
     #[error(transparent)]
@@ -167,7 +169,7 @@ impl<'a> Copy<'_, 'a, '_> {
     fn source(&mut self, source: &'a Selected) -> Result<(), CopyError> {
         match source.entry.kind() {
             FileType::Directory => self.directory(source),
-            FileType::Socket => Ok(()),
+            FileType::Socket => Err(CopyError::Socket { path: source.entry.path.clone() }),
             _ => {
                 let (parent, name) = self.options.target(self.draft, &source.name)?;
                 self.put(parent, &name, &source.entry)
@@ -215,14 +217,16 @@ impl<'a> Copy<'_, 'a, '_> {
             attributes => attributes,
         };
         match self.draft.look(parent, name)? {
-            There::Nothing => Ok(self.draft.add_directory(parent, name, attributes)),
+            There::Nothing => Ok(self.draft.add_directory(parent, name, (attributes, entry.xattrs.clone()))),
             There::Directory(directory) => {
                 if self.options.merge == Merge::Metadata && !is_implied {
-                    self.draft.set_attributes(directory, attributes);
+                    self.draft.set_attributes(directory, (attributes, &entry.xattrs));
                 }
                 Ok(directory)
             }
-            _ if self.archive.is_some() && !is_implied => Ok(self.draft.add_directory(parent, name, attributes)),
+            _ if self.archive.is_some() && !is_implied => {
+                Ok(self.draft.add_directory(parent, name, (attributes, entry.xattrs.clone())))
+            }
             There::Link(_) | There::File(_) | There::Other => {
                 let full = Path::new(&self.options.destination).join(path);
                 Ok(self.draft.make_directory(&full, self.options.parent_owner())?.0)
@@ -262,7 +266,7 @@ impl<'a> Copy<'_, 'a, '_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::os::unix::fs::PermissionsExt;
 
     use layer_store::{LayerFiles, Lower, Store, TarEntry, TarKind};
@@ -614,23 +618,52 @@ mod tests {
     }
 
     #[test]
-    fn attributes_of_files_are_kept() {
-        let site = Site::new(&["f=f"], &[]);
+    fn attributes_of_files_and_directories_are_kept() {
+        let site = Site::new(&["d/sub", "d/sub/f=f", "d/sub/g=g"], &["old", "old/sub"]);
         let flags = rustix::fs::XattrFlags::empty();
-        rustix::fs::setxattr(site.context().join("f"), "user.k", b"v", flags).unwrap();
-        site.copy(&["f"], &to("/")).unwrap();
-        let mut found = Vec::new();
+        let set = |path: &str, name: &str, value: &[u8]| {
+            rustix::fs::setxattr(site.context().join(path), name, value, flags).unwrap();
+        };
+        set("d/sub/f", "user.k", b"file");
+        let digest = || {
+            let (tree, selection) = site.select(&["d"]);
+            content_digest(&tree, &selection).unwrap()
+        };
+        let before = digest();
+        set("d/sub", "user.k", b"directory");
+        assert_ne!(digest(), before);
+        set("d", "user.k", b"source");
+        for destination in ["/new", "/old"] {
+            site.copy(&["d"], &to(destination)).unwrap();
+        }
+        let expected =
+            [("new/sub/", "directory"), ("new/sub/f", "file"), ("old/sub/", "directory"), ("old/sub/f", "file")];
+        assert_eq!(attributes(&site), expected.map(|(path, value)| format!("{path} user.k={value}")).into());
+    }
+
+    /// Lists the extended attributes in all layers.
+    fn attributes(site: &Site) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
         for layer in std::fs::read_dir(site.store.root().join("layers")).unwrap() {
-            let mut archive = tar::Archive::new(std::fs::File::open(layer.unwrap().path().join("layer.tar")).unwrap());
-            for entry in archive.entries().unwrap() {
+            let tar = std::fs::File::open(layer.unwrap().path().join("layer.tar")).unwrap();
+            for entry in tar::Archive::new(tar).entries().unwrap() {
                 let mut entry = entry.unwrap();
-                let Some(records) = entry.pax_extensions().unwrap() else { continue };
-                let record =
-                    |record: tar::PaxExtension<'_>| (record.key().unwrap().to_owned(), record.value_bytes().to_vec());
-                found.extend(records.map(|found| record(found.unwrap())));
+                let path = entry.path().unwrap().display().to_string();
+                for record in entry.pax_extensions().unwrap().into_iter().flatten().map(Result::unwrap) {
+                    let name = record.key().unwrap().strip_prefix("SCHILY.xattr.");
+                    found.extend(name.map(|name| format!("{path} {name}={}", record.value().unwrap())));
+                }
             }
         }
-        assert!(found.contains(&("SCHILY.xattr.user.k".to_owned(), b"v".to_vec())), "{found:?}");
+        found
+    }
+
+    #[test]
+    fn a_socket_that_is_named_is_an_error() {
+        let site = Site::new(&["d"], &[]);
+        let _socket = std::os::unix::net::UnixListener::bind(site.context().join("d/s")).unwrap();
+        let error = site.copy(&["d/s"], &to("/")).unwrap_err();
+        assert_eq!(error.to_string(), "`d/s` is a socket, which no image can hold");
     }
 
     #[test]

@@ -206,9 +206,14 @@ impl<'a> Draft<'a> {
     }
 
     /// Makes a directory in another, where nothing stands.
-    pub(crate) fn add_directory(&mut self, parent: NodeId, name: &[u8], attributes: Attributes) -> NodeId {
+    pub(crate) fn add_directory(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        (attributes, xattrs): (Attributes, Xattrs),
+    ) -> NodeId {
         let path = self.join(parent, name);
-        let matter = Matter::Directory(Standing::Made, Vec::new());
+        let matter = Matter::Directory(Standing::Made, xattrs);
         self.add(Node { path, attributes, matter, parent, is_written: true })
     }
 
@@ -226,8 +231,16 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives a directory that was found or made other attributes; so it is in the layer.
-    pub(crate) fn set_attributes(&mut self, directory: NodeId, attributes: Attributes) {
-        self.nodes[directory.0].attributes = attributes;
+    ///
+    /// Extended attributes of the same names are replaced, others stay.
+    pub(crate) fn set_attributes(&mut self, directory: NodeId, (attributes, xattrs): (Attributes, &Xattrs)) {
+        let node = &mut self.nodes[directory.0];
+        node.attributes = attributes;
+        if let Matter::Directory(_, held) = &mut node.matter {
+            held.retain(|(name, _)| !xattrs.iter().any(|(new, _)| new == name));
+            held.extend_from_slice(xattrs);
+            held.sort();
+        }
         self.write_with_parents(directory);
     }
 

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 
 use crate::context_index::ContextIndex;
 use crate::dockerignore::Dockerignore;
+use crate::source_file::{Xattrs, copied_xattrs};
 
 /// For paths that were found before and have no links in them: one that has one now was changed meanwhile.
 const LINKLESS: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
@@ -76,6 +77,8 @@ pub struct FileEntry {
     pub path: PathBuf,
     /// What it is, not following links.
     pub stat: Stat,
+    /// The attributes that are copied of a directory, once somebody has looked into it.
+    pub(crate) xattrs: Xattrs,
 }
 
 impl FileEntry {
@@ -160,7 +163,7 @@ impl FileTree {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(Some(FileEntry { path: self.path_of(&fd)?, stat: rustix::fs::fstat(&fd)? }))
+        Ok(Some(FileEntry { path: self.path_of(&fd)?, stat: rustix::fs::fstat(&fd)?, xattrs: Vec::new() }))
     }
 
     /// Tells whether an entry exists for who reads the tree: it is not ignored, or something below it may be kept.
@@ -176,9 +179,15 @@ impl FileTree {
     ///
     /// Any error of reading the directory.
     pub fn list(&self, directory: &Path) -> io::Result<Vec<FileEntry>> {
-        let mut entries = self.list_all(directory)?;
+        self.list_with_xattrs(directory).map(|(entries, _)| entries)
+    }
+
+    /// Lists a directory as [`list`](Self::list) does, and returns the attributes of it that are copied.
+    pub(crate) fn list_with_xattrs(&self, directory: &Path) -> io::Result<(Vec<FileEntry>, Xattrs)> {
+        let fd = self.open_directory(directory)?;
+        let mut entries = entries(&fd, directory)?;
         entries.retain(|entry| self.is_seen(entry));
-        Ok(entries)
+        Ok((entries, copied_xattrs(&fd)?))
     }
 
     /// Lists a directory as [`list`](Self::list) does, and what is left out too.
@@ -187,26 +196,11 @@ impl FileTree {
     ///
     /// Any error of reading the directory.
     pub fn list_all(&self, directory: &Path) -> io::Result<Vec<FileEntry>> {
-        let fd = self.open_at(directory, OFlags::RDONLY | OFlags::DIRECTORY, LINKLESS)?;
-        let mut prefix = directory.as_os_str().as_bytes().to_vec();
-        if !prefix.is_empty() {
-            prefix.push(b'/');
-        }
-        let mut buffer = [MaybeUninit::uninit(); NAMES_BUFFER];
-        let mut names = RawDir::new(&fd, &mut buffer);
-        let mut entries = Vec::new();
-        while let Some(name) = names.next() {
-            let name = name?;
-            let bytes = name.file_name().to_bytes();
-            if bytes == b"." || bytes == b".." {
-                continue;
-            }
-            let stat = rustix::fs::statat(&fd, name.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-            let path = PathBuf::from(OsString::from_vec([&prefix, bytes].concat()));
-            entries.push(FileEntry { path, stat });
-        }
-        entries.sort_unstable_by(|a, b| name_of(a, &prefix).cmp(name_of(b, &prefix)));
-        Ok(entries)
+        entries(&self.open_directory(directory)?, directory)
+    }
+
+    fn open_directory(&self, directory: &Path) -> io::Result<OwnedFd> {
+        self.open_at(directory, OFlags::RDONLY | OFlags::DIRECTORY, LINKLESS)
     }
 
     /// Tells whether an entry itself is left out, though something below it may not be.
@@ -273,6 +267,29 @@ impl FileTree {
         frames.extend_from_slice(&self.inode.to_le_bytes());
         blake3::hash(&frames).to_hex().as_str().parse().expect("BLAKE3 gives 64 hexadecimal digits")
     }
+}
+
+/// Lists the directory `fd` of a tree, whose path there is `directory`, in bytewise order of the names.
+fn entries(fd: &OwnedFd, directory: &Path) -> io::Result<Vec<FileEntry>> {
+    let mut prefix = directory.as_os_str().as_bytes().to_vec();
+    if !prefix.is_empty() {
+        prefix.push(b'/');
+    }
+    let mut buffer = [MaybeUninit::uninit(); NAMES_BUFFER];
+    let mut names = RawDir::new(fd, &mut buffer);
+    let mut entries = Vec::new();
+    while let Some(name) = names.next() {
+        let name = name?;
+        let bytes = name.file_name().to_bytes();
+        if bytes == b"." || bytes == b".." {
+            continue;
+        }
+        let stat = rustix::fs::statat(fd, name.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        let path = PathBuf::from(OsString::from_vec([&prefix, bytes].concat()));
+        entries.push(FileEntry { path, stat, xattrs: Vec::new() });
+    }
+    entries.sort_unstable_by(|a, b| name_of(a, &prefix).cmp(name_of(b, &prefix)));
+    Ok(entries)
 }
 
 /// The name of an entry of the directory whose path, with its slash, is `prefix`.

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use layer_store::{ApplyError, LayerError, Store};
@@ -14,6 +15,7 @@ use oci::{
     BlobError, BlobSink, BlobSource, Descriptor, DiffId, Digest, Document, DocumentError, ImageConfig, Manifest,
     ManifestOrIndex, MediaType, Platform, Verified,
 };
+use rustix::fs::OFlags;
 
 /// The annotation that names an image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -213,7 +215,7 @@ impl BlobSource for OciLayout {
             io::ErrorKind::NotFound => BlobError::NotFound { digest: blob.digest.clone() },
             _ => BlobError::Io { action: "read", digest: blob.digest.clone(), source },
         };
-        let file = File::open(self.blob_path(&blob.digest)).map_err(failed)?;
+        let file = open(&self.blob_path(&blob.digest)).map_err(failed)?;
         Ok(Verified::new(Box::new(file), blob))
     }
 }
@@ -248,10 +250,17 @@ impl LayoutImage {
     }
 }
 
+/// Opens a regular file; nothing is waited for that is none.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, LayoutError> {
     let mut bytes = Vec::new();
     let most = Manifest::MAX_SIZE as u64 + 1;
-    let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
+    let read = open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
     read.map_err(|source| LayoutError::Read { path: path.to_owned(), source })?;
     Ok(bytes)
 }
@@ -350,6 +359,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         assert!(matches!(OciLayout::open(root), Err(LayoutError::Read { .. })));
+        let fifo = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+        rustix::fs::mknodat(rustix::fs::CWD, root.join("oci-layout"), fifo.0, fifo.1, 0).unwrap();
+        assert!(matches!(OciLayout::open(root), Err(LayoutError::Read { .. })), "nothing waits for a pipe");
+        std::fs::remove_file(root.join("oci-layout")).unwrap();
         std::fs::write(root.join("oci-layout"), "{}").unwrap();
         assert!(matches!(OciLayout::open(root), Err(LayoutError::Document { .. })));
         std::fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();

@@ -39,6 +39,7 @@ use self::walk::Walk;
 use crate::dockerignore::Dockerignore;
 use crate::file_tree::{FileEntry, FileTree};
 use crate::graph::Parents;
+use crate::source_file::Xattrs;
 
 /// What is taken, beside the patterns.
 #[derive(Debug, Default)]
@@ -194,8 +195,9 @@ fn find(tree: &FileTree, path: &Path) -> Result<Option<FileEntry>, SelectError> 
     tree.find(path).map_err(|source| unreadable(path, source))
 }
 
-fn list(tree: &FileTree, path: &Path) -> Result<Vec<FileEntry>, SelectError> {
-    tree.list(path).map_err(|source| unreadable(path, source))
+/// Lists a directory, and returns its own attributes.
+fn list(tree: &FileTree, path: &Path) -> Result<(Vec<FileEntry>, Xattrs), SelectError> {
+    tree.list_with_xattrs(path).map_err(|source| unreadable(path, source))
 }
 
 fn unreadable(path: &Path, source: io::Error) -> SelectError {

@@ -96,8 +96,10 @@ pub(crate) fn holding_of(
     pass: &mut Pass<'_>,
     buffer: &mut [u8],
 ) -> Result<Option<blake3::Hash>, ReadError> {
-    if !matches!(entry.kind(), FileType::RegularFile | FileType::Symlink) {
-        return Ok(None);
+    match entry.kind() {
+        FileType::RegularFile | FileType::Symlink => {}
+        FileType::Directory if !entry.xattrs.is_empty() => return Ok(Some(holding(None, b"", &entry.xattrs))),
+        _ => return Ok(None),
     }
     if let Some(known) = pass.known(entry) {
         return Ok(Some(known));
@@ -167,8 +169,8 @@ fn fstat(file: &File) -> io::Result<Stat> {
     Ok(rustix::fs::fstat(file)?)
 }
 
-/// Reads the attributes that belong to a file's content: the user's own and its capabilities.
-fn copied_xattrs(file: &File) -> io::Result<Xattrs> {
+/// Reads the attributes that belong to what is copied: the user's own and a file's capabilities.
+pub(crate) fn copied_xattrs(file: &impl AsFd) -> io::Result<Xattrs> {
     let mut names = [0_u8; 1024];
     let length = match rustix::fs::flistxattr(file.as_fd(), &mut names[..]) {
         Ok(0) | Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
@@ -182,7 +184,7 @@ fn copied_xattrs(file: &File) -> io::Result<Xattrs> {
     named_xattrs(file, &names[..length])
 }
 
-fn named_xattrs(file: &File, names: &[u8]) -> io::Result<Xattrs> {
+fn named_xattrs(file: &impl AsFd, names: &[u8]) -> io::Result<Xattrs> {
     let mut xattrs = Vec::new();
     for name in names.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()) {
         let is_copied = name.starts_with("user.") && !name.starts_with("user.overlay.");

@@ -39,7 +39,7 @@ pub(super) fn glob(tree: &FileTree, pattern: &str, clean: &Path) -> Result<Vec<(
             let Some(entry) = find(tree, directory)?.filter(|entry| entry.kind() == FileType::Directory) else {
                 continue;
             };
-            for child in list(tree, &entry.path)? {
+            for child in list(tree, &entry.path)?.0 {
                 let name = file_name(&child.path);
                 if regex.is_match(name.as_os_str().as_bytes()) {
                     next.push(directory.join(name));

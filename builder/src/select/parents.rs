@@ -103,7 +103,11 @@ impl Search<'_> {
             return Ok(());
         }
         let wanted = self.parts.names.get(depth).and_then(Option::as_ref);
-        for entry in list(self.walk.tree, &directory.path)? {
+        let (entries, xattrs) = list(self.walk.tree, &directory.path)?;
+        if let Some(itself) = above.last_mut().filter(|last| last.path == directory.path) {
+            itself.xattrs = xattrs;
+        }
+        for entry in entries {
             let name = file_name(&entry.path);
             if wanted.is_some_and(|wanted| wanted != name.as_os_str().as_bytes()) {
                 continue;

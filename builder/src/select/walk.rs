@@ -5,6 +5,7 @@ use rustix::fs::FileType;
 use super::{SelectError, list, name_below};
 use crate::dockerignore::Dockerignore;
 use crate::file_tree::{FileEntry, FileTree};
+use crate::source_file::Xattrs;
 
 /// A walk through a tree.
 pub(super) struct Walk<'a> {
@@ -14,7 +15,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Adds what is below `directory`; `root` is the source whose names patterns see.
+    /// Adds what is below `directory`, whose attributes it returns; `root` is the source whose names patterns see.
     ///
     /// A directory that is left out is added only when something below it is kept.
     pub(super) fn below(
@@ -22,11 +23,12 @@ impl Walk<'_> {
         directory: &FileEntry,
         root: &FileEntry,
         children: &mut Vec<FileEntry>,
-    ) -> Result<(), SelectError> {
-        for entry in list(self.tree, &directory.path)? {
+    ) -> Result<Xattrs, SelectError> {
+        let (entries, xattrs) = list(self.tree, &directory.path)?;
+        for entry in entries {
             self.add(entry, root, children)?;
         }
-        Ok(())
+        Ok(xattrs)
     }
 
     /// Adds an entry with what is below it.
@@ -48,7 +50,7 @@ impl Walk<'_> {
         }
         let before = children.len();
         children.push(entry.clone());
-        self.below(&entry, root, children)?;
+        children[before].xattrs = self.below(&entry, root, children)?;
         if (is_excluded || self.tree.is_ignored(&entry)) && children.len() == before + 1 {
             children.pop();
         }
