@@ -155,7 +155,9 @@ fn explain(given: &str, tree: &FileTree) -> std::io::Result<Explained> {
         let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
         return Ok(Explained::NotThere(format!("`{}` is not there{meant}", path.display())));
     };
-    let named = path_of(&FileEntry { path: path.clone(), stat: entry.stat });
+    let mut named = entry.clone();
+    named.path.clone_from(&path);
+    let named = path_of(&named);
     let is_elsewhere = entry.path != path;
     let subject = if is_elsewhere { format!("`{named}` is `{}`, which", path_of(entry)) } else { format!("`{named}`") };
     Ok(Explained::There(format!("{subject} {}", verdict(entry, tree)?)))
