@@ -163,10 +163,11 @@ fn what_is_not_built_yet_is_refused() {
     let env = env();
     env.file("Dockerfile", "FROM scratch\nLABEL a=b\n");
     let refused = [
-        &["build", "https://example.com/x.git"][..],
-        &["build", "--platform", "linux/s390x", "."],
+        &["build", "--platform", "linux/s390x", "."][..],
         &["build", "--squash", "."],
-        &["build", "--secret", "id=x", "."],
+        &["build", "--secret", "id=x,src=Dockerfile", "."],
+        &["build", "--ssh", "default=x,y", "--ssh", "other", "."],
+        &["build", "ftp://127.0.0.1/x.tar"],
         &["build", "nowhere"],
     ];
     for arguments in refused {

@@ -44,8 +44,9 @@ use crate::shown::shown;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
-    /// The build context: a directory, a tar archive, or `-` for a tar archive or a Dockerfile on standard input
-    #[arg(value_name = "PATH|FILE.tar|-")]
+    /// The build context: a directory, a tar archive, a URL, a git repository, or `-`: an archive or a Dockerfile on
+    /// standard input
+    #[arg(value_name = "PATH|URL|-")]
     context: String,
     /// Name of the image; may be given several times
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
@@ -56,14 +57,15 @@ pub(crate) struct BuildArgs {
     /// Set a build argument; without a value, to the caller's variable of that name
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
-    /// Put a directory, `docker-image://IMAGE` or `oci-layout://DIRECTORY[:TAG]` in the place of the stage or image NAME
+    /// Put a directory, an archive, a URL, a git repository, `docker-image://IMAGE` or `oci-layout://DIRECTORY` in the place
+    /// of the stage or image NAME
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     build_contexts: Vec<String>,
     /// Secret for servers that files are fetched from: `id=HTTP_AUTH_TOKEN_<host>,src=FILE`, or `env=NAME`
-    #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=NAME]")]
+    #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<String>,
-    /// Agent with keys for git repositories [`default` alone: that of `SSH_AUTH_SOCK`]
-    #[arg(long, value_name = "default[=SOCKET]")]
+    /// Agent with keys for git repositories: `default`, which is that of `SSH_AUTH_SOCK`, or `default=SOCKET`
+    #[arg(long, value_name = "AGENT")]
     ssh: Vec<String>,
     /// Stage to build, by name or number [default: the last]
     #[arg(long, value_name = "STAGE")]

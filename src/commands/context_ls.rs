@@ -25,8 +25,8 @@ const FIELDS: [Field; 4] = [("Size", "SIZE"), ("Bytes", "BYTES"), ("Type", "TYPE
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ContextLsArgs {
-    /// The build context: a directory, a tar archive, or `-` for a tar archive on standard input
-    #[arg(value_name = "PATH|FILE.tar|-", default_value = ".")]
+    /// The build context: a directory, a tar archive, a URL, a git repository, or `-`: an archive on standard input
+    #[arg(value_name = "PATH|URL|-", default_value = ".")]
     context: String,
     /// The Dockerfile, whose own ignore file comes before that of the context [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE")]

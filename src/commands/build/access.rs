@@ -8,7 +8,7 @@
 //! | `id=GIT_AUTH_HEADER.<host>` | the host of a repository: this whole header |
 //!
 //! The names are BuildKit's. It also takes the last two without a host, and tells them to every one: that is refused here.
-//! No other secret is used yet.
+//! Any other secret is refused, because RUN cannot use it yet.
 //!
 //! Spec: docker's documentation, "Build secrets", "Git authentication for remote contexts" and "HTTP authentication".
 
@@ -65,7 +65,12 @@ impl Access {
         } else if let Some(host) = id.strip_prefix("GIT_AUTH_HEADER.") {
             self.trees.insert(host.to_owned(), header()?);
         } else if id == "GIT_AUTH_TOKEN" || id == "GIT_AUTH_HEADER" {
-            bail!("it does not say for which host: `{id}.HOST` is told to that one only");
+            let why = format!("the secret `{id}` does not say for which host: `{id}.HOST` is told to that one only");
+            return Err(Ending::usage(why).into());
+        } else {
+            let why =
+                format!("the secret `{}` is for no server, and `RUN --mount=type=secret` is not built yet", shown(id));
+            return Err(Ending::usage(why).into());
         }
         Ok(())
     }
@@ -184,7 +189,7 @@ mod tests {
         assert_eq!(hosts(read("HTTP_AUTH_HEADER_a.example:8").unwrap()), (host(), vec![]));
         assert_eq!(hosts(read("GIT_AUTH_TOKEN.a.example:8").unwrap()), (vec![], host()));
         assert_eq!(hosts(read("GIT_AUTH_HEADER.a.example:8").unwrap()), (vec![], host()));
-        assert_eq!(hosts(read("other").unwrap()), (vec![], vec![]));
+        assert!(read("other").is_err());
         let error = format!("{:#}", read("GIT_AUTH_TOKEN").unwrap_err());
         assert!(error.contains("for which host"), "{error}");
         std::fs::write(&path, "two\nlines").unwrap();
