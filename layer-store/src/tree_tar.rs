@@ -12,7 +12,7 @@
 //! | extended attributes | all but overlay's own and labels of this host, as `SCHILY.xattr.*`, sorted |
 //! | holes | written as zeros |
 //! | overlay's whiteouts and opaque directories | `.wh.<name>` and `.wh..wh..opq`, empty files with the time and owner 0 |
-//! | sockets | left out, as a deletion: what a lower layer has under this name must not come back |
+//! | sockets | left out, as a deletion; only trees of earlier versions have some, others lose them before (`sockets`) |
 //! | a name that starts with `.wh.` | refused: it would delete something |
 //! | end | two blocks of zeros |
 //!
