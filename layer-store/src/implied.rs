@@ -101,10 +101,10 @@ pub(crate) fn build(layer: &Opened, below: &[Opened], xattrs: OverlayXattrs, int
     }
     for path in all.keys() {
         let (parent, name) = split(path);
-        fs::mkdirat(walk(&into, parent)?, name, Mode::RWXU)?;
+        fs::mkdirat(sys::walk(&into, parent)?, name, Mode::RWXU)?;
     }
     // deepest first: making a directory changes its parent's time
-    all.iter().rev().try_for_each(|(path, metadata)| metadata.write(&walk(&into, path)?))
+    all.iter().rev().try_for_each(|(path, metadata)| metadata.write(&sys::walk(&into, path)?))
 }
 
 fn find_below(path: &[u8], below: &[Opened], xattrs: OverlayXattrs) -> Result<Option<Metadata>, Errno> {
@@ -143,12 +143,6 @@ fn look(tree: &OwnedFd, path: &[u8], xattrs: OverlayXattrs) -> Result<Seen, Errn
         is_hiding |= is_parent && xattrs.is_opaque(&sys::through(current.as_fd(), b"."))?;
     }
     Ok(Seen::Directory { open: current, is_hiding })
-}
-
-fn walk(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
-    let start = root.try_clone().map_err(|_| Errno::MFILE)?;
-    let components = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
-    components.into_iter().try_fold(start, |directory, name| sys::open_directory_at(&directory, name))
 }
 
 fn split(path: &[u8]) -> (&[u8], &[u8]) {

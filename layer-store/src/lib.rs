@@ -46,6 +46,7 @@ mod remove_image;
 mod remove_tree;
 mod scratch;
 mod snapshot;
+mod sockets;
 mod store;
 mod sys;
 mod tags;

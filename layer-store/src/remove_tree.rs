@@ -66,7 +66,7 @@ impl Removal<'_> {
             names => names?,
         };
         for name in names {
-            if !name.is_directory {
+            if !name.is_directory() {
                 match fs::unlinkat(directory, &name.bytes[..], AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => continue,
                     Err(error) => return Err(error),

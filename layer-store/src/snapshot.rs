@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - Mounts are made in this process's mount namespace, which its caller has entered: they die with the process.
-//! - Writing after `freeze` does not compile, and an unmount that fails freezes nothing.
+//! - Writing after `freeze` does not compile, and an unmount that fails freezes nothing. Sockets go before (`sockets`).
 //! - A layer that is only a tar gets its tree first (`tree_form`), and of one that is there several times the topmost is mounted.
 //! - A frozen layer may be a lower layer of mounts before it has a diff ID: `seal` renames it, which mounts do not notice.
 
@@ -31,6 +31,7 @@ use crate::layers::{Form, LayerRecord};
 use crate::overlay::{self, Stack};
 use crate::remove_tree::remove_tree;
 use crate::scratch::Scratch;
+use crate::sockets::remove_sockets;
 use crate::tree_tar::{self, TreeTarError};
 use crate::{ApplyError, FileError, LayerError, Store, sys};
 
@@ -307,14 +308,16 @@ impl ActiveSnapshot {
         &self.mounted.target
     }
 
-    /// Ends writing: unmounts, and keeps what was written.
+    /// Ends writing: unmounts, and keeps what was written, but for sockets.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Unmount`] when something in it is still used; it is then discarded.
+    /// [`SnapshotError::Unmount`] when something in it is still used, [`SnapshotError::File`] when a socket cannot be removed;
+    /// it is then discarded.
     pub fn freeze(self) -> Result<FrozenLayer, SnapshotError> {
         // dropped in reverse: should this fail, the mount goes before its directory
         let Self { scratch, _below, mut mounted } = self;
+        remove_sockets(&scratch.directory.join("layer/tree"), &mounted.target)?;
         mounted.unmount()?;
         for name in ["work", "merged", "skeleton"] {
             remove_tree(&scratch.directory.join(name))?;

@@ -26,7 +26,13 @@ pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 /// What a directory tells of an entry without looking at it.
 pub(crate) struct Name {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) is_directory: bool,
+    pub(crate) kind: FileType,
+}
+
+impl Name {
+    pub(crate) fn is_directory(&self) -> bool {
+        self.kind == FileType::Directory
+    }
 }
 
 /// The extended attribute that gives a program capabilities.
@@ -42,6 +48,13 @@ pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
 /// Opens a directory below `parent` without following a link in its last component.
 pub(crate) fn open_directory_at(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+}
+
+/// Opens a directory below `root`, component by component and through no link; the empty path is `root` itself.
+pub(crate) fn walk(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let start = root.try_clone().map_err(|_| Errno::MFILE)?;
+    let mut components = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+    components.try_fold(start, |directory, name| open_directory_at(&directory, name))
 }
 
 /// Opens a directory below `root`, whose links are resolved as if `root` were `/`.
@@ -103,11 +116,11 @@ pub(crate) fn names(directory: impl AsFd) -> Result<Vec<Name>, Errno> {
         if bytes == b"." || bytes == b".." {
             continue;
         }
-        let is_directory = match entry.file_type() {
-            FileType::Unknown => look(&directory, bytes)?.is_some_and(|stat| kind(&stat) == FileType::Directory),
-            file_type => file_type == FileType::Directory,
+        let kind = match entry.file_type() {
+            FileType::Unknown => look(&directory, bytes)?.map_or(FileType::Unknown, |stat| kind(&stat)),
+            kind => kind,
         };
-        names.push(Name { bytes: bytes.to_vec(), is_directory });
+        names.push(Name { bytes: bytes.to_vec(), kind });
     }
     names.sort_unstable_by(|a, b| a.bytes.cmp(&b.bytes));
     Ok(names)

@@ -12,7 +12,7 @@
 //! | extended attributes | all but overlay's own and labels of this host, as `SCHILY.xattr.*`, sorted |
 //! | holes | written as zeros |
 //! | overlay's whiteouts and opaque directories | `.wh.<name>` and `.wh..wh..opq`, empty files with the time and owner 0 |
-//! | sockets | left out, as a deletion: what a lower layer has under this name must not come back |
+//! | sockets | left out, as a deletion; only trees of earlier versions have some, others lose them before (`sockets`) |
 //! | a name that starts with `.wh.` | refused: it would delete something |
 //! | end | two blocks of zeros |
 //!
@@ -127,7 +127,7 @@ impl<W: Write> Walk<'_, W> {
         }
         let mut rest = Vec::with_capacity(names.len());
         for name in names {
-            let is_file = !name.is_directory;
+            let is_file = !name.is_directory();
             let look = || sys::look(directory, &name.bytes).map_err(failed);
             if is_file && look()?.is_some_and(|stat| is_deletion(&stat)) {
                 refuse_reserved(path, &name.bytes)?;
@@ -219,7 +219,7 @@ impl<W: Write> Walk<'_, W> {
 
 /// The bytes that a name is sorted by: a directory's end in a slash.
 fn key(name: &Name) -> impl Iterator<Item = u8> + '_ {
-    let slash: &[u8] = if name.is_directory { b"/" } else { b"" };
+    let slash: &[u8] = if name.is_directory() { b"/" } else { b"" };
     name.bytes.iter().chain(slash).copied()
 }
 

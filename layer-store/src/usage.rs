@@ -250,7 +250,7 @@ impl Walk<'_> {
                 continue;
             }
             count(&stat, self.seen, self.total);
-            if name.is_directory {
+            if name.is_directory() {
                 directories.push(name.bytes);
             }
         }

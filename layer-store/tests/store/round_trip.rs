@@ -197,6 +197,24 @@ fn a_socket_in_the_place_of_something_lower_does_not_bring_it_back() {
     in_mount_namespace(|| drop(check(&below, &changes)));
 }
 
+#[test]
+fn a_socket_in_a_new_directory_leaves_no_name_in_it() {
+    let n = |name: &str| name.as_bytes().to_vec();
+    let deep = "deep/".repeat(40);
+    let changes = [
+        Make::Directory { name: n("new\nline"), mode: 0o644 },
+        Make::Socket { name: n("new\nline/a") },
+        Make::Directory { name: n(&format!("{deep}a")), mode: 0o000 },
+        Make::Socket { name: n(&format!("{deep}a/b")) },
+        Make::Socket { name: n(&format!("{deep}c")) },
+        Make::Time { name: n(&deep), seconds: -1, nanoseconds: 1 },
+        Make::Socket { name: n("at the root") },
+    ];
+    let below = [tar(&[directory("deep/")])];
+    in_mount_namespace(|| assert_eq!(check(&below, &changes).entries, 42));
+    assert!(!text(&tar_of(&below, &changes)).contains(".wh."));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 

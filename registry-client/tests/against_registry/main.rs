@@ -37,12 +37,20 @@ fn options() -> ClientOptions {
     options
 }
 
-/// A client that waits no longer than a test can.
+/// A client that is to meet nothing but silence: it waits no longer than a test can.
 fn impatient_client() -> Client {
+    client_with(Duration::from_millis(100), 2)
+}
+
+/// A client that is to get over a silence: on a busy machine too, the registry is faster than this in one of its attempts.
+fn recovering_client() -> Client {
+    client_with(Duration::from_secs(1), 5)
+}
+
+fn client_with(patience: Duration, attempts: u32) -> Client {
     let mut options = options();
-    let short = Duration::from_millis(100);
-    options.timeouts = Timeouts { connect: Duration::from_secs(10), head: short, stall: short };
-    options.retry.attempts = 2;
+    options.timeouts = Timeouts { connect: Duration::from_secs(10), head: patience, stall: patience };
+    options.retry.attempts = attempts;
     Client::new(options).unwrap()
 }
 

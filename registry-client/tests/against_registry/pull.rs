@@ -7,7 +7,7 @@ use oci::{BlobError, BlobSink, BlobWriter, Descriptor, MediaType};
 use registry_client::{PullError, Transferred};
 use test_support::{Auth, Fault, MemoryBlobs, Registry};
 
-use crate::{chain_at, client, content, impatient_client};
+use crate::{chain_at, client, content, impatient_client, recovering_client};
 
 const SIZE: usize = 600_000;
 
@@ -190,7 +190,7 @@ async fn a_registry_that_stalls_is_given_up_and_the_rest_is_pulled() {
         let case = case();
         case.fail(1, fault.clone());
         let name = case.registry.reference("a:1");
-        let pulled = impatient_client().pull_blob(&name, &case.blob, Arc::new(case.sink.clone())).await;
+        let pulled = recovering_client().pull_blob(&name, &case.blob, Arc::new(case.sink.clone())).await;
         assert!(pulled.is_ok() && case.is_whole(), "{fault:?}: {pulled:?}");
         case.fail(2, fault);
         let again = Arc::new(MemoryBlobs::default());

@@ -7,7 +7,7 @@ use registry_client::{Client, LayerEvent, Outcome, Push, PushError, Pushed};
 use test_support::{Auth, Fault, MemoryBlobs, Registry, Tokens};
 use tokio::sync::mpsc;
 
-use crate::{Image, basic, chain_at, client, client_as, content, image, impatient_client};
+use crate::{Image, basic, chain_at, client, client_as, content, image, recovering_client};
 
 fn push<'a>(image: &'a Image, name: &'a Reference) -> Push<'a> {
     Push {
@@ -183,7 +183,7 @@ async fn a_stalled_upload_is_given_up() {
     let registry = Registry::start(Auth::None);
     let (image, name) = (image(&[&content(8 << 20)]), registry.reference("a:1"));
     registry.fail("PUT", "uploads", 1, Fault::Hang);
-    push_to(&impatient_client(), &image, &name).await.unwrap();
+    push_to(&recovering_client(), &image, &name).await.unwrap();
     check_held(&registry, "a", "1", &image);
 }
 
