@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use dockerfile::{ExpandError, Instruction, ModeError, PortError, SignalError, Source as Text, Variables};
-use oci::Platform;
+use oci::{Platform, Reference};
 use remote_files::{InvalidChecksum, RemoteSourceError};
 
 use crate::export::{Epoch, EpochError, PlannedEntry, PlannedImage};
@@ -175,11 +175,22 @@ impl Counter {
     }
 }
 
+/// Returns what people read of a stage's FROM; where a named context stands for it, what that is.
+fn shown_base(stage: &ResolvedStage) -> String {
+    let written = stage.base_name.parse::<Reference>().map(|name| name.or_latest().familiar());
+    match &stage.base {
+        Base::Image(image) if written.as_ref() != Ok(&image.name) => {
+            format!("FROM {} ({})", stage.base_name, image.name)
+        }
+        _ => format!("FROM {}", stage.base_name),
+    }
+}
+
 impl Planner<'_> {
     /// Plans a stage; an instruction that cannot be built is left out, so that all of them are found.
     fn stage(&mut self, stage: &ResolvedStage) {
         let mut counter = Counter::new(stage, self.resolved.stages.len() == 1);
-        let label = counter.label(&format!("FROM {}", stage.base_name));
+        let label = counter.label(&shown_base(stage));
         let top = self.base(&stage.base, label, stage);
         let is_tree = matches!(stage.base, Base::Tree(_));
         let mut state = match &stage.base {

@@ -37,7 +37,7 @@ fn open(name: &str, source: &str, platform: &Platform, opening: &Opening<'_>) ->
         return Ok(NamedContext::Image(reference.with_context(what)?));
     }
     if let Some(place) = source.strip_prefix("oci-layout://") {
-        let image = pinned(name, place, platform);
+        let image = pinned(place, platform);
         return image.with_context(|| format!("cannot use the named context `{}`", shown(name)));
     }
     let what = || format!("cannot use `{}` as the named context `{}`", shown(source), shown(name));
@@ -54,13 +54,14 @@ fn open(name: &str, source: &str, platform: &Platform, opening: &Opening<'_>) ->
 }
 
 /// Reads the image at `DIRECTORY[:TAG][@DIGEST]`.
-fn pinned(name: &str, place: &str, platform: &Platform) -> anyhow::Result<NamedContext> {
+fn pinned(place: &str, platform: &Platform) -> anyhow::Result<NamedContext> {
     let (directory, layout_name) = layout_place(place)?;
     let image = OciLayout::open(directory).and_then(|layout| layout.image(&layout_name, platform));
     let image = image.with_context(|| format!("cannot use the image layout `{}`", shown(place)))?;
+    let name = format!("oci-layout://{}", shown(place));
     let (id, config) = (image.config.digest(), image.config.value().clone());
     let place = ImagePlace::Layout(Arc::new(image));
-    Ok(NamedContext::Pinned(Arc::new(BaseImage { name: name.to_owned(), id, config, place })))
+    Ok(NamedContext::Pinned(Arc::new(BaseImage { name, id, config, place })))
 }
 
 fn layout_place(place: &str) -> anyhow::Result<(&Path, LayoutName)> {
