@@ -4,6 +4,7 @@
 //! - Where a secret belongs to a host, only that host is told.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,19 +22,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::dockerignore::Dockerignore;
 use crate::file_tree::{FileTree, Owners};
+use crate::progress::{Event, Progress};
 use crate::remote::{Pin, Pinned, Remote, RemoteError, RemoteFiles};
 
 /// What a file is called whose URL has no name for it, as in BuildKit.
 const UNNAMED: &str = "__unnamed__";
 
 /// Fetches files and trees into directories of the store.
-#[derive(Debug)]
 pub struct NetworkFiles {
     store: Store,
     http: HttpFiles,
     git: Git,
     /// What servers are told, by host.
     authorizations: BTreeMap<String, HttpAuthorization>,
+    progress: Option<Arc<dyn Progress>>,
 }
 
 /// What is remembered of a file.
@@ -46,7 +48,12 @@ struct Known {
 impl NetworkFiles {
     /// Prepares to fetch; nobody is asked yet.
     pub fn new(store: Store, http: HttpFiles, git: Git, authorizations: BTreeMap<String, HttpAuthorization>) -> Self {
-        Self { store, http, git, authorizations }
+        Self { store, http, git, authorizations, progress: None }
+    }
+
+    /// Tells `progress` how far downloads are.
+    pub fn telling(self, progress: Arc<dyn Progress>) -> Self {
+        Self { progress: Some(progress), ..self }
     }
 
     /// Fetches a file or a tree, whatever it is at the moment.
@@ -110,10 +117,12 @@ impl NetworkFiles {
     ) -> Result<(FileTree, Downloaded), RemoteError> {
         let keep = |error| RemoteError::Keep { url: source.to_string(), source: error };
         let directory = self.store.scratch_directory()?;
-        let path = directory.path().join(source.file_name().as_deref().unwrap_or(UNNAMED));
+        let name = source.file_name().unwrap_or_else(|| UNNAMED.to_owned());
+        let path = directory.path().join(&name);
         let create = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = create.map_err(keep)?;
-        let downloaded = download.write_to(file.try_clone().map_err(keep)?).await?;
+        let moved = |done, total| self.tell(&name, done, total);
+        let downloaded = download.write_to(file.try_clone().map_err(keep)?, moved).await?;
         let modified = u64::try_from(downloaded.modified.unwrap_or_default()).unwrap_or_default();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(modified)).map_err(keep)?;
         if let Some(checksum) = checksum.cloned() {
@@ -126,6 +135,13 @@ impl NetworkFiles {
         }
         self.remember(source, &downloaded);
         Ok((fetched(directory).map_err(keep)?, downloaded))
+    }
+
+    /// Says how far a download is, where that is known.
+    fn tell(&self, name: &str, done: u64, total: Option<u64>) {
+        if let (Some(progress), Some(total)) = (&self.progress, total) {
+            progress.event(Event::Transfer { name, done, total });
+        }
     }
 
     async fn fetch_tree(&self, source: &GitSource, git_dir: GitDir, commit: &Commit) -> Result<FileTree, RemoteError> {
@@ -185,6 +201,12 @@ impl RemoteFiles for NetworkFiles {
             }
         }
         .boxed()
+    }
+}
+
+impl fmt::Debug for NetworkFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetworkFiles").field("http", &self.http).field("git", &self.git).finish_non_exhaustive()
     }
 }
 

@@ -205,7 +205,8 @@ fn solve(
     let images: Arc<dyn ImageSource> = Arc::new(RegistryImages::new(store.clone(), client));
     let sandbox: Arc<dyn Sandbox> = Arc::new(session.sandbox());
     let progress: Arc<dyn Progress> = Arc::<dyn Shown>::clone(shown);
-    let remote_files: Arc<dyn RemoteFiles> = Arc::new(session.network_files(store.clone(), access)?);
+    let remote_files: Arc<dyn RemoteFiles> =
+        Arc::new(session.network_files(store.clone(), access)?.telling(Arc::clone(&progress)));
     let backend = Backend { store, images, remote_files, sandbox, progress };
     session.block_on(async {
         let interrupt = Interrupt::watch()?;

@@ -73,18 +73,23 @@ impl Download {
         file_name(self.head.header(CONTENT_DISPOSITION), &self.request.url)
     }
 
-    /// Writes the file to the beginning of `file`, which loses its content.
+    /// Writes the file to the beginning of `file`, which loses its content; `moved` hears how many bytes have come, and of how
+    /// many, where the server says that.
     ///
     /// # Errors
     ///
     /// [`HttpFileError`] after the last attempt; `file` then holds a part, or parts of two versions.
-    pub async fn write_to(mut self, file: File) -> Result<Downloaded, HttpFileError> {
+    pub async fn write_to(
+        mut self,
+        file: File,
+        mut moved: impl FnMut(u64, Option<u64>),
+    ) -> Result<Downloaded, HttpFileError> {
         let mut writer = Writer::start(file);
         let mut validators = self.validators();
         let mut expected = self.head.content_length();
         loop {
             let before = writer.received();
-            let ended = receive(&mut self.head, expected, &mut writer, || self.request.shown()).await;
+            let ended = receive(&mut self.head, (expected, &mut moved), &mut writer, || self.request.shown()).await;
             let Ended::Lost(error) = ended else { break };
             if writer.received() - before >= PROGRESS {
                 self.attempts.reset();
@@ -131,13 +136,19 @@ impl Download {
 }
 
 /// Hands the body to the writer; `expected` is the size of the whole file.
-async fn receive(head: &mut Head, expected: Option<u64>, writer: &mut Writer, url: impl Fn() -> String) -> Ended {
+async fn receive(
+    head: &mut Head,
+    (expected, moved): (Option<u64>, &mut impl FnMut(u64, Option<u64>)),
+    writer: &mut Writer,
+    url: impl Fn() -> String,
+) -> Ended {
     loop {
         match head.chunk().await {
             Ok(Some(bytes)) => {
                 if !writer.write(bytes).await {
                     return Ended::Unwritable;
                 }
+                moved(writer.received(), expected);
             }
             Ok(None) => break,
             Err(source) => return Ended::Lost(HttpFileError::Exchange { url: url(), source }),

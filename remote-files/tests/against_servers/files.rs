@@ -32,7 +32,10 @@ async fn fetch(url: &str) -> Result<(Vec<u8>, Downloaded), HttpFileError> {
     let path = dir.path().join("file");
     let mut target = File::create(&path).unwrap();
     target.write_all(&[b'x'; 5000]).unwrap();
-    let downloaded = download(url).await?.write_to(target).await?;
+    let mut last = (0, None);
+    let downloaded = download(url).await?.write_to(target, |done, total| last = (done, total)).await?;
+    assert_eq!(last.0, downloaded.size, "who listens hears of every byte");
+    assert!(last.1.is_none_or(|total| total == last.0), "{last:?}");
     let content = std::fs::read(path).unwrap();
     assert_eq!((downloaded.size, &downloaded.sha256), (content.len() as u64, &Digest::of(&content)));
     Ok((content, downloaded))
@@ -238,6 +241,7 @@ async fn a_file_that_cannot_be_written_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("read-only");
     File::create(&path).unwrap();
-    let error = download(&server.url("x")).await.unwrap().write_to(File::open(&path).unwrap()).await.unwrap_err();
+    let error =
+        download(&server.url("x")).await.unwrap().write_to(File::open(&path).unwrap(), |_, _| ()).await.unwrap_err();
     assert!(matches!(error, HttpFileError::Write { .. }), "{error:?}");
 }
