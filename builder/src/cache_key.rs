@@ -6,7 +6,7 @@
 //! | build arguments that the step can see | yes, as environment | a step may print them |
 //! | predefined proxy arguments | names no, values no | where a build runs must not matter (Dockerfile reference, "Predefined ARGs") |
 //! | the layers below | yes, as chain ID | their content, however they were made |
-//! | the layers below a linked copy | modes and owners of the directories above its destination, and who `--chown` is | nothing else of them is in its layer |
+//! | the layers below a linked copy | as above; and modes and owners of the directories above its destination, and who `--chown` is | nothing else of them is in its layer; the chain ID is a shorter way to the same answer |
 //! | base image | as its layers | the same base under another name is the same base |
 //! | files from the build context | by content (`content_digest.rs`) | a touch or a checkout must not miss |
 //! | files from another stage | by content; and by its chain ID, a shorter way to the same answer | a rebuilt stage with the same output hits |
@@ -15,9 +15,9 @@
 //! | instruction text, line, stage name, label | no | only what it does counts |
 //! | time, host, user who builds | no | |
 //!
-//! A step has up to three keys. The *definition* (op and platform, no inputs) answers "was this step ever built?": if not,
-//! nothing needs to be digested before it runs. *Exact* and *content* name its inputs; they differ where files come from a stage.
-//! Each key is stored with its recipe, the JSON it was made of.
+//! The *definition* of a step (op and platform, no inputs) answers "was this step ever built?": if not, nothing needs to be digested
+//! before it runs. Its *exact* key names its inputs as they are; a second one names files of a stage by content, and a third what
+//! a linked copy sees of the layers below. Each key is stored with its recipe, the JSON it was made of.
 
 use layer_store::CacheKey;
 use oci::{ChainId, Platform};

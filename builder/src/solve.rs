@@ -221,24 +221,28 @@ impl Solver {
 
     /// Looks for a layer that an earlier build made of the same inputs.
     async fn look_up(self: &Arc<Self>, id: NodeId, inputs: &[Output], pins: &[Pin]) -> Failable<LookedUp> {
-        let below = self.below(id, &inputs[0]).await?;
-        let (exact, selected) = match self.exact_files(id, inputs).await? {
+        let (files, selected) = match self.exact_files(id, inputs).await? {
             Files::NotFound => return Ok(LookedUp::Missing(None)),
-            Files::Key(files) => (self.key(id, &below, (files.as_ref(), pins)), None),
-            Files::Context(files) => {
-                let digest = FilesKey::Content(files.digest.clone());
-                (self.key(id, &below, (Some(&digest), pins)), Some(files))
-            }
+            Files::Key(files) => (files, None),
+            Files::Context(files) => (Some(FilesKey::Content(files.digest.clone())), Some(files)),
         };
+        let chain = BelowKey::Chain(inputs[0].chain().await?);
+        let exact = self.key(id, &chain, (files.as_ref(), pins));
         if let Some(record) = self.backend.store.recall(&exact.key) {
             return self.cached(id, &inputs[0], record).await.map(LookedUp::Cached);
         }
-        let [_, source] = inputs else { return Ok(LookedUp::Missing(selected)) };
-        let stage = source.lowers.clone();
-        let content = self.blocking(id, move |solver| ops::stage_digest(solver, id, &stage)).await?;
-        let Some(content) = content else { return Ok(LookedUp::Missing(None)) };
-        let key = self.key(id, &below, (Some(&FilesKey::Content(content)), pins));
-        let Some(record) = self.backend.store.recall(&key.key) else { return Ok(LookedUp::Missing(None)) };
+        let mut further = Vec::new();
+        let linked = self.linked(id, &inputs[0]).await?;
+        further.extend(linked.as_ref().map(|linked| self.key(id, linked, (files.as_ref(), pins))));
+        if let [_, source] = inputs {
+            let stage = source.lowers.clone();
+            let content = self.blocking(id, move |solver| ops::stage_digest(solver, id, &stage)).await?;
+            let Some(content) = content.map(FilesKey::Content) else { return Ok(LookedUp::Missing(None)) };
+            further.push(self.key(id, linked.as_ref().unwrap_or(&chain), (Some(&content), pins)));
+        }
+        let Some(record) = further.iter().find_map(|key| self.backend.store.recall(&key.key)) else {
+            return Ok(LookedUp::Missing(selected));
+        };
         self.remember(&exact, &record);
         self.cached(id, &inputs[0], record).await.map(LookedUp::Cached)
     }
@@ -306,29 +310,35 @@ impl Solver {
             }
             None => None,
         };
-        let below = self.below(id, &inputs[0]).await?;
         let record =
             CacheRecord { diff_id: diff_id.clone(), recipe: serde_json::Value::Null, created: created.clone() };
-        if inputs.len() > 1 {
-            let chain = FilesKey::Chain(inputs[1].chain().await?);
-            self.remember(&self.key(id, &below, (Some(&chain), &pins)), &record);
-        }
+        let chain = BelowKey::Chain(inputs[0].chain().await?);
+        let stage = match &inputs[..] {
+            [_, source] => Some(FilesKey::Chain(source.chain().await?)),
+            _ => None,
+        };
         let content = content.map(FilesKey::Content);
-        self.remember(&self.key(id, &below, (content.as_ref(), &pins)), &record);
+        for below in [Some(chain), self.linked(id, &inputs[0]).await?].iter().flatten() {
+            if stage.is_some() {
+                self.remember(&self.key(id, below, (stage.as_ref(), &pins)), &record);
+            }
+            self.remember(&self.key(id, below, (content.as_ref(), &pins)), &record);
+        }
         self.remember(&definition, &record);
         let mut layers = inputs[0].layers.clone().await?.to_vec();
         layers.extend(diff_id.map(|diff_id| MadeLayer { diff_id, node: id, created: Some(created) }));
         Ok(Arc::new(layers))
     }
 
-    /// Returns how the layers below a step enter its key.
-    async fn below(self: &Arc<Self>, id: NodeId, below: &Output) -> Failable<BelowKey> {
+    /// Returns what stands in a linked copy's key for the layers below, whichever these are; `None` for any other step.
+    async fn linked(self: &Arc<Self>, id: NodeId, below: &Output) -> Failable<Option<BelowKey>> {
         match &self.graph.node(id).op {
             Op::File(FileAction::Copy(copy)) if copy.ground == Ground::Empty => {
                 let lowers = below.lowers.clone();
-                self.blocking(id, move |solver| ops::linked_key(solver, id, &lowers)).await.map(BelowKey::Linked)
+                let key = self.blocking(id, move |solver| ops::linked_key(solver, id, &lowers)).await?;
+                Ok(Some(BelowKey::Linked(key)))
             }
-            _ => below.chain().await.map(BelowKey::Chain),
+            _ => Ok(None),
         }
     }
 
