@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use registry_client::Proxies;
+use http_transport::Proxies;
 
 /// How this command was set up by its user and machine.
 #[derive(Debug)]

@@ -52,6 +52,26 @@ impl ExchangeError {
         }
     }
 
+    /// Tells whether no server was reached.
+    pub fn is_unreachable(&self) -> bool {
+        let is_connecting = matches!(self, Self::Timeout { phase: Phase::Connecting, .. });
+        is_connecting || matches!(self, Self::Lookup { .. } | Self::ConnectionRefused { .. } | Self::Connect { .. })
+    }
+
+    /// Returns the request that failed.
+    pub fn at(&self) -> &At {
+        match self {
+            Self::Lookup { at, .. }
+            | Self::ConnectionRefused { at, .. }
+            | Self::Connect { at, .. }
+            | Self::Tls { at, .. }
+            | Self::Timeout { at, .. }
+            | Self::Broken { at, .. }
+            | Self::Redirect { at, .. }
+            | Self::TooLarge { at, .. } => at,
+        }
+    }
+
     /// Sorts out why sending failed.
     pub(crate) fn sending(at: At, error: reqwest::Error, connect_timeout: Duration) -> Self {
         if error.is_connect() && error.is_timeout() {

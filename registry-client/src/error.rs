@@ -11,7 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use http_transport::{At, Cause, ExchangeError, Failure, Phase, shown};
+use http_transport::{At, ExchangeError, Failure, shown};
 use oci::{BlobError, Descriptor, Digest, DocumentError, MediaType, Platform, Reference};
 
 use crate::credentials::{CredentialError, Tried};
@@ -23,26 +23,12 @@ use crate::credentials::{CredentialError, Tried};
 pub enum RequestError {
     #[error("`{registry}` is not the address of a registry")]
     Address { registry: String },
-    #[error("cannot find the host of {at}")]
-    Lookup { at: At, source: Cause },
-    #[error("{at} found nothing that listens there")]
-    ConnectionRefused { at: At, source: Cause },
-    #[error("{at} cannot connect")]
-    Connect { at: At, source: Cause },
-    #[error("{at} found no trustworthy TLS server")]
-    Tls { at: At, source: Cause },
-    #[error("{at} took longer than {after:?} {phase}")]
-    Timeout { at: At, phase: Phase, after: Duration },
-    #[error("{at} lost its connection")]
-    Broken { at: At, source: Cause },
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     #[error("{at} was answered with {received} of {expected} bytes")]
     Cut { at: At, received: u64, expected: u64 },
     #[error(transparent)]
     Status(Box<Refusal>),
-    #[error("{at} was sent to {to}, which is not followed: {reason}")]
-    Redirect { at: At, to: String, reason: &'static str },
-    #[error("{at} was answered with more than the {limit} bytes that are read")]
-    TooLarge { at: At, limit: u64 },
     #[error("{at} was answered against the protocol: {reason}")]
     Protocol { at: At, reason: &'static str },
     #[error("{at} names the token service {realm}, which is not asked: {reason}")]
@@ -93,8 +79,7 @@ impl RequestError {
 
     /// Tells whether no registry was reached.
     pub fn is_unreachable(&self) -> bool {
-        let is_connecting = matches!(self, Self::Timeout { phase: Phase::Connecting, .. });
-        is_connecting || matches!(self, Self::Lookup { .. } | Self::ConnectionRefused { .. } | Self::Connect { .. })
+        matches!(self, Self::Exchange(error) if error.is_unreachable())
     }
 
     /// Returns whose credentials and which scope were tried, when the registry refused.
@@ -117,8 +102,8 @@ impl RequestError {
 impl Failure for RequestError {
     fn is_transient(&self) -> bool {
         match self {
-            Self::Lookup { .. } | Self::ConnectionRefused { .. } | Self::Connect { .. } => true,
-            Self::Timeout { .. } | Self::Broken { .. } | Self::Cut { .. } => true,
+            Self::Exchange(error) => error.is_transient(),
+            Self::Cut { .. } => true,
             Self::Status(refusal) => http_transport::is_transient(refusal.status),
             _ => false,
         }
@@ -128,21 +113,6 @@ impl Failure for RequestError {
         match self {
             Self::Status(refusal) => refusal.retry_after,
             _ => None,
-        }
-    }
-}
-
-impl From<ExchangeError> for RequestError {
-    fn from(error: ExchangeError) -> Self {
-        match error {
-            ExchangeError::Lookup { at, source } => Self::Lookup { at, source },
-            ExchangeError::ConnectionRefused { at, source } => Self::ConnectionRefused { at, source },
-            ExchangeError::Connect { at, source } => Self::Connect { at, source },
-            ExchangeError::Tls { at, source } => Self::Tls { at, source },
-            ExchangeError::Timeout { at, phase, after } => Self::Timeout { at, phase, after },
-            ExchangeError::Broken { at, source } => Self::Broken { at, source },
-            ExchangeError::Redirect { at, to, reason } => Self::Redirect { at, to, reason },
-            ExchangeError::TooLarge { at, limit } => Self::TooLarge { at, limit },
         }
     }
 }

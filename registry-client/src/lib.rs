@@ -41,4 +41,4 @@ pub use error::{LoginError, PullError, PushError, Refusal, RegistryWords, Reques
 pub use manifest::RemoteImage;
 pub use push::{LayerEvent, Outcome, Push, Pushed};
 // What options and errors hold; whoever makes a client need not know where connections are made.
-pub use http_transport::{At, Cause, ClientError, Phase, Proxies, RetryPolicy, Timeouts};
+pub use http_transport::{At, ClientError, ExchangeError, Proxies, RetryPolicy, Timeouts};

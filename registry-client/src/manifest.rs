@@ -5,7 +5,7 @@
 //!             (a claim)        verified                          verified      verified
 //! ```
 
-use http_transport::{Answer, Failure as _};
+use http_transport::{Answer, ExchangeError, Failure as _};
 use oci::{
     Algorithm, Descriptor, Digest, Document, DocumentError, Hasher, ImageConfig, Manifest, ManifestOrIndex, MediaType,
     Platform, Reference,
@@ -146,7 +146,7 @@ impl Client {
         let call = call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let fetched = self.transport.fetch(&access, &call, blob.size, |_| ()).await;
         let ((), bytes) = match fetched {
-            Err(RequestError::TooLarge { .. }) => {
+            Err(RequestError::Exchange(ExchangeError::TooLarge { .. })) => {
                 return Err(PullError::TooLong { name: Box::new(name.clone()), digest, size: blob.size });
             }
             other => other.map_err(fail)?,

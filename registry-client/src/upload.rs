@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use http_transport::{Answer, Failure as _, Payload as _, shown_url};
+use http_transport::{Answer, ExchangeError, Failure as _, Payload as _, shown_url};
 use oci::{BlobError, BlobSource, Descriptor};
 use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
@@ -210,7 +210,7 @@ impl Upload<'_> {
             return Err(RequestError::Protocol { at, reason: "it has no usable `Location`" });
         };
         match self.access.repository.objection(answer.url(), &url) {
-            Some(reason) => Err(RequestError::Redirect { at, to: shown_url(&url), reason }),
+            Some(reason) => Err(ExchangeError::Redirect { at, to: shown_url(&url), reason }.into()),
             None => Ok(Session { url, received: 0 }),
         }
     }

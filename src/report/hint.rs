@@ -3,8 +3,9 @@
 use std::error::Error;
 
 use builder::{BuildError, CopyError, PlanError, PlanProblem, ResolveProblem, SandboxError, SelectError, StepError};
+use http_transport::{At, ExchangeError};
 use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TarLayerError, TreeTarError};
-use registry_client::{At, LoginError, RequestError};
+use registry_client::{LoginError, RequestError};
 use runtime::{CommandProblem, EnterError, ExitStatus, Obstacle, RunError};
 use rustix::io::Errno;
 
@@ -122,16 +123,13 @@ fn of_registry(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(LoginError::Refused { .. }) = find(error) {
         return Some("check the user name and the password; some registries want an access token instead".to_owned());
     }
+    if let Some(ExchangeError::Tls { .. }) = exchange(error) {
+        return Some("if its certificate is your own, name its CA bundle in `SSL_CERT_FILE`".to_owned());
+    }
     let request = find::<RequestError>(error)?;
     let host = host_of(request);
-    match request {
-        RequestError::Tls { .. } => {
-            return Some("if its certificate is your own, name its CA bundle in `SSL_CERT_FILE`".to_owned());
-        }
-        RequestError::Credentials { .. } => {
-            return Some("`wharf logout` and `wharf login` write the entry anew".to_owned());
-        }
-        _ => {}
+    if let RequestError::Credentials { .. } = request {
+        return Some("`wharf logout` and `wharf login` write the entry anew".to_owned());
     }
     let url = |host: &str| format!("to see whether the registry answers, run `curl {host}/v2/`");
     if request.is_unreachable() {
@@ -147,6 +145,15 @@ fn of_registry(error: &(dyn Error + 'static)) -> Option<String> {
     request.is_not_found().then(|| format!("check the name and the tag; {registry} has nothing under it"))
 }
 
+/// Finds why a server could not be talked to, be it a registry or another.
+fn exchange<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e ExchangeError> {
+    let of_registry = || match find(error)? {
+        RequestError::Exchange(error) => Some(error),
+        _ => None,
+    };
+    find(error).or_else(of_registry)
+}
+
 /// Returns scheme and host of the request that failed.
 fn host_of(request: &RequestError) -> Option<String> {
     let at = at_of(request)?;
@@ -156,12 +163,7 @@ fn host_of(request: &RequestError) -> Option<String> {
 
 fn at_of(request: &RequestError) -> Option<&At> {
     match request {
-        RequestError::Lookup { at, .. }
-        | RequestError::ConnectionRefused { at, .. }
-        | RequestError::Connect { at, .. }
-        | RequestError::Tls { at, .. }
-        | RequestError::Timeout { at, .. }
-        | RequestError::Broken { at, .. } => Some(at),
+        RequestError::Exchange(error) => Some(error.at()),
         RequestError::Status(refusal) => Some(&refusal.at),
         _ => None,
     }

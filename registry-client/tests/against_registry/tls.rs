@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use oci::Reference;
-use registry_client::{Client, ClientError, RequestError};
+use registry_client::{Client, ClientError, ExchangeError, RequestError};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use test_support::{Auth, Registry};
@@ -50,7 +50,7 @@ fn name(port: u16) -> Reference {
 async fn a_server_is_trusted_when_its_certificate_is_given_and_not_otherwise() {
     let port = serve();
     let error = Client::new(options()).unwrap().resolve(&name(port)).await.unwrap_err();
-    assert!(matches!(error.request(), Some(RequestError::Tls { .. })), "{error:?}");
+    assert!(matches!(error.request(), Some(RequestError::Exchange(ExchangeError::Tls { .. }))), "{error:?}");
     let expected = "found no trustworthy TLS server\ninvalid peer certificate: UnknownIssuer";
     assert!(chain(&error).ends_with(expected), "{}", chain(&error));
 
@@ -65,7 +65,7 @@ async fn a_plain_server_is_no_tls_server_unless_it_is_listed() {
     let registry = Registry::start(Auth::None);
     let port = registry.address().rsplit_once(':').unwrap().1.parse().unwrap();
     let error = Client::new(options()).unwrap().resolve(&name(port)).await.unwrap_err();
-    assert!(matches!(error.request(), Some(RequestError::Tls { .. })), "{error:?}");
+    assert!(matches!(error.request(), Some(RequestError::Exchange(ExchangeError::Tls { .. }))), "{error:?}");
     let mut options = options();
     options.trust.insecure = insecure(&["LOCALHOST"]);
     let error = Client::new(options).unwrap().resolve(&name(port)).await.unwrap_err();
