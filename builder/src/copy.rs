@@ -21,7 +21,7 @@ use layer_store::{TarLayerError, UnpackError};
 use rustix::fs::FileType;
 
 use crate::content_digest::{ReadError, copied};
-use crate::draft::{Attributes, Draft, MADE, Matter, NodeId, Source, There};
+use crate::draft::{Attributes, Draft, Matter, NodeId, Source, There};
 use crate::file_tree::{FileEntry, FileTree};
 use crate::graph::InlineFile;
 use crate::rootfs::{Owner, WriteError};
@@ -37,6 +37,8 @@ pub(crate) struct CopyOptions {
     pub(crate) owner: Option<Owner>,
     /// The mode of everything written, or how it changes; `None` keeps the tree's.
     pub(crate) mode: Option<Mode>,
+    /// The time of everything written, in seconds since 1970; `None` keeps the tree's.
+    pub(crate) time: Option<i64>,
     /// Whether the destination must be a directory.
     pub(crate) needs_directory: bool,
     /// What becomes of directories below the destination that are there.
@@ -122,7 +124,7 @@ pub(crate) fn copy_inline<'a>(
 ) -> Result<(), CopyError> {
     let (parent, name) = options.target(draft, Path::new(&file.name))?;
     let mode = options.mode.as_ref().map_or(0o644, |mode| mode.apply(0o644, FileKind::Other));
-    let attributes = Attributes { mode, owner: options.parent_owner(), modified: MADE };
+    let attributes = Attributes { mode, owner: options.parent_owner(), modified: draft.made() };
     Ok(draft.put(parent, &name, Matter::Text(&file.content), attributes)?)
 }
 
@@ -213,7 +215,7 @@ impl<'a> Copy<'_, 'a, '_> {
         let name = path.file_name().unwrap_or_default().as_bytes();
         let is_implied = self.archive.is_some_and(|archive| archive.implies(&entry.path));
         let attributes = match self.attributes(entry) {
-            Attributes { owner, .. } if is_implied => Attributes { mode: 0o755, owner, modified: MADE },
+            Attributes { owner, .. } if is_implied => Attributes { mode: 0o755, owner, modified: self.draft.made() },
             attributes => attributes,
         };
         match self.draft.look(parent, name)? {
@@ -258,7 +260,8 @@ impl<'a> Copy<'_, 'a, '_> {
             (Some(mode), FileType::Directory) => mode.apply(stat.st_mode, FileKind::Directory),
             (Some(mode), _) => mode.apply(stat.st_mode, FileKind::Other),
         };
-        let modified = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or_default());
+        let own = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or_default());
+        let modified = self.options.time.map_or(own, |seconds| (seconds, 0));
         let owner = self.options.owner.unwrap_or_else(|| self.tree.owners().of(entry));
         Attributes { mode: mode & 0o7777, owner, modified }
     }

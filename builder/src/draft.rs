@@ -44,6 +44,8 @@ pub(crate) struct NodeId(usize);
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     below: Below<'a>,
+    /// The time of what the build itself makes.
+    made: Time,
     nodes: Vec<Node<'a>>,
     ids: HashMap<Vec<u8>, NodeId>,
 }
@@ -157,7 +159,17 @@ impl<'a> Draft<'a> {
             parent: ROOT,
             is_written: true,
         };
-        Self { below, nodes: vec![root], ids: HashMap::from([(Vec::new(), ROOT)]) }
+        Self { below, made: MADE, nodes: vec![root], ids: HashMap::from([(Vec::new(), ROOT)]) }
+    }
+
+    /// Gives what the build itself makes another time, in seconds since 1970.
+    pub(crate) fn made_at(self, time: Option<i64>) -> Self {
+        Self { made: time.map_or(MADE, |seconds| (seconds, 0)), ..self }
+    }
+
+    /// Returns the time of what the build itself makes.
+    pub(crate) fn made(&self) -> Time {
+        self.made
     }
 
     /// Finds the directory `path`, making what is missing of it with mode 0755 and this owner; says whether it made any.
@@ -225,7 +237,7 @@ impl<'a> Draft<'a> {
             Below::Files(_) => None,
         };
         let (mode, owner, xattrs) = known.unwrap_or((0o755, owner, Vec::new()));
-        let attributes = Attributes { mode, owner, modified: MADE };
+        let attributes = Attributes { mode, owner, modified: self.made };
         let matter = Matter::Directory(Standing::Made, xattrs);
         self.add(Node { path, attributes, matter, parent, is_written: true })
     }

@@ -34,11 +34,15 @@ pub struct PlannedImage {
     pub epoch: Option<Epoch>,
 }
 
-/// The time that SOURCE_DATE_EPOCH gives, in RFC 3339.
+/// The time that SOURCE_DATE_EPOCH gives.
 ///
 /// Spec: reproducible-builds.org, SOURCE_DATE_EPOCH 1.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epoch(String);
+pub struct Epoch {
+    seconds: i64,
+    /// The same in RFC 3339.
+    text: String,
+}
 
 /// Why a text is no such time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +52,11 @@ pub struct EpochError;
 impl Epoch {
     /// The build argument.
     pub const NAME: &str = "SOURCE_DATE_EPOCH";
+
+    /// Returns it in seconds since 1970.
+    pub fn seconds(&self) -> i64 {
+        self.seconds
+    }
 }
 
 impl FromStr for Epoch {
@@ -56,13 +65,13 @@ impl FromStr for Epoch {
     fn from_str(text: &str) -> Result<Self, EpochError> {
         let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0).ok_or(EpochError)?;
         let time = OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| EpochError)?;
-        time.format(&Rfc3339).map(Self).map_err(|_| EpochError)
+        time.format(&Rfc3339).map(|text| Self { seconds, text }).map_err(|_| EpochError)
     }
 }
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

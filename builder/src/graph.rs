@@ -106,6 +106,9 @@ pub enum FileAction {
         path: String,
         /// As USER has it.
         user: String,
+        /// The time of what is made, in seconds since 1970; `None` is always the same.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        time: Option<i64>,
     },
 }
 
@@ -133,6 +136,9 @@ pub struct Copy {
     pub archives: Archives,
     /// What the copy sees of the files below.
     pub ground: Ground,
+    /// The time of all that is written, in seconds since 1970; `None` keeps that of files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<i64>,
 }
 
 /// A source of COPY or ADD, after expansion.
@@ -304,7 +310,8 @@ mod tests {
     #[test]
     fn equal_ops_on_equal_inputs_are_one_node() {
         let mut graph = Graph::default();
-        let make = |path: &str| Op::File(FileAction::MakeDirectory { path: path.to_owned(), user: String::new() });
+        let make =
+            |path: &str| Op::File(FileAction::MakeDirectory { path: path.to_owned(), user: String::new(), time: None });
         let scratch = graph.add(Op::Source(Source::Scratch), vec![], "a".to_owned(), None);
         let a = graph.add(make("/a"), vec![scratch], "a".to_owned(), Some(1));
         assert_eq!(graph.add(make("/a"), vec![scratch], "again".to_owned(), Some(9)), a);

@@ -347,6 +347,22 @@ fn a_stage_with_the_same_output_does_not_rebuild_what_copies_from_it() {
 }
 
 #[test]
+fn with_an_epoch_the_same_files_are_the_same_image_in_any_store() {
+    let built = |seconds: u64| {
+        let id = Mutex::new(String::new());
+        check(|site| {
+            site.write("f", "f");
+            let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            std::fs::File::open(site.context("f")).unwrap().set_modified(time).unwrap();
+            let dockerfile = "ARG SOURCE_DATE_EPOCH=9\nFROM scratch\nWORKDIR /a\nCOPY f .\nCOPY <<E /b/\nE\n";
+            *id.lock().unwrap() = site.built(dockerfile).0;
+        });
+        id.into_inner().unwrap()
+    };
+    assert_eq!(built(1), built(2));
+}
+
+#[test]
 fn a_linked_copy_is_found_again_on_other_files_below() {
     check(|site| {
         let last_layer = |text: &str, user: &str| {

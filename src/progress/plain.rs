@@ -135,7 +135,7 @@ mod tests {
     fn nodes() -> [NodeId; 2] {
         let mut graph = Graph::default();
         let base = graph.add(Op::Source(Source::Scratch), vec![], String::new(), None);
-        let action = builder::FileAction::MakeDirectory { path: "/".to_owned(), user: String::new() };
+        let action = builder::FileAction::MakeDirectory { path: "/".to_owned(), user: String::new(), time: None };
         [base, graph.add(Op::File(action), vec![base], String::new(), None)]
     }
 

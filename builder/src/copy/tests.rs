@@ -10,7 +10,7 @@ use super::*;
 use crate::content_digest::{Holdings, content_digest, digest_of, find_holdings};
 use crate::context_index::Pass;
 use crate::dockerignore::Dockerignore;
-use crate::draft::{Below, Leading};
+use crate::draft::{Below, Leading, MADE};
 use crate::file_tree::Owners;
 use crate::layer_writer::LayerWriter;
 use crate::select::{SelectOptions, select};
@@ -76,7 +76,7 @@ impl Site {
         let needs_directory = options.needs_directory || selection.needs_directory;
         let options = CopyOptions { needs_directory, ..options.clone() };
         let below = self.below();
-        let mut draft = Draft::new(Below::Files(&below));
+        let mut draft = Draft::new(Below::Files(&below)).made_at(options.time);
         copy(&mut draft, &items(&tree, &selection, &[]), &options)?;
         self.write(&tree, &selection, draft)
     }
@@ -141,6 +141,7 @@ fn to(destination: &str) -> CopyOptions {
         destination: destination.to_owned(),
         owner: None,
         mode: None,
+        time: None,
         needs_directory: false,
         merge: Merge::Metadata,
     }
@@ -393,6 +394,18 @@ fn a_socket_that_is_named_is_an_error() {
     let _socket = std::os::unix::net::UnixListener::bind(site.context().join("d/s")).unwrap();
     let error = site.copy(&["d/s"], &to("/")).unwrap_err();
     assert_eq!(error.to_string(), "`d/s` is a socket, which no image can hold");
+}
+
+#[test]
+fn a_time_that_is_given_is_that_of_everything_written_but_not_of_what_is_there() {
+    let site = Site::new(&["d/sub", "d/sub/f=f", "d/l>x"], &["old", "old/sub"]);
+    let written = site.copy(&["d"], &CopyOptions { time: Some(9), ..to("/new/x") }).unwrap();
+    assert_eq!(written.len(), 5);
+    for path in written.keys() {
+        assert_eq!(header(&written, path).3, 9, "{path}");
+    }
+    let written = site.copy(&["d"], &CopyOptions { time: Some(9), ..to("/old") }).unwrap();
+    assert_eq!((header(&written, "old/").3, header(&written, "old/sub/").3), (7, 9));
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn options(action: &Copy, files: &LayerFiles) -> Result<CopyOptions, StepError> 
         destination: action.destination.clone(),
         owner: owner(action, files)?,
         mode: action.mode.clone(),
+        time: action.time,
         needs_directory: action.sources.len() + action.inline.len() > 1,
         merge: match action.parents {
             Parents::Dropped => Merge::Metadata,
@@ -164,7 +165,7 @@ impl Copying<'_> {
         let needs_directory = selected.as_ref().is_some_and(|(_, selection, _)| selection.needs_directory);
         let needs_directory = self.options.needs_directory || needs_directory;
         let options = CopyOptions { needs_directory, ..self.options.clone() };
-        let mut draft = Draft::new(self.below);
+        let mut draft = Draft::new(self.below).made_at(self.action.time);
         copy(&mut draft, &self.in_order(local), &options).map_err(failed)?;
         for file in &self.action.inline {
             copy_inline(&mut draft, file, &self.options).map_err(failed)?;

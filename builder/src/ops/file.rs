@@ -33,15 +33,20 @@ pub(super) fn file(
     let files = solver.backend.store.files(&inputs[0]).map_err(|source| StepError::Files { source })?;
     let executed = match action {
         FileAction::Copy(action) => copy_files(solver, action, &files, inputs.get(1).map(Vec::as_slice), taken),
-        FileAction::MakeDirectory { path, user } => make_directory(solver, &files, path, user),
+        FileAction::MakeDirectory { path, user, time } => make_directory(solver, &files, path, (user, *time)),
     };
     if solver.stop.is_cancelled() { Err(StepError::Cancelled) } else { executed }
 }
 
-fn make_directory(solver: &Solver, files: &LayerFiles, path: &str, user: &str) -> Result<Executed, StepError> {
+fn make_directory(
+    solver: &Solver,
+    files: &LayerFiles,
+    path: &str,
+    (user, time): (&str, Option<i64>),
+) -> Result<Executed, StepError> {
     let owner = User::find(user, &|path| account_file(files, path));
     let owner = owner.map_err(|source| StepError::Owner { owner: user.to_owned(), source })?;
-    let mut draft = Draft::new(Below::Files(files));
+    let mut draft = Draft::new(Below::Files(files)).made_at(time);
     let failed = |source| StepError::MakeDirectory { source };
     let made = draft.make_directory(Path::new(path), (owner.uid, owner.gid));
     let (_, standing) = made.map_err(|source| failed(source.into()))?;

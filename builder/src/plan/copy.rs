@@ -13,7 +13,7 @@ use crate::spanned::Spanned;
 pub(super) fn copy(
     state: &StageState,
     instruction: &CopyInstruction,
-    from: Option<Copied>,
+    (from, time): (Option<Copied>, Option<i64>),
 ) -> Result<PlannedOp, PlanError> {
     let mode = mode(state, instruction.chmod.as_ref())?;
     let (mut copy, destination) = files(state, &instruction.files, instruction.chown.as_ref(), mode.as_ref())?;
@@ -40,16 +40,18 @@ pub(super) fn copy(
     }
     copy.exclude = exclude(&instruction.exclude)?;
     copy.ground = ground(instruction.is_linked);
+    copy.time = time;
     let created_by = created_by("COPY", &copy, mode.as_ref(), &destination);
     Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), from, created_by })
 }
 
-pub(super) fn add(state: &StageState, instruction: &Add) -> Result<PlannedOp, PlanError> {
+pub(super) fn add(state: &StageState, instruction: &Add, time: Option<i64>) -> Result<PlannedOp, PlanError> {
     let mode = mode(state, instruction.chmod.as_ref())?;
     let (mut copy, destination) = files(state, &instruction.files, instruction.chown.as_ref(), mode.as_ref())?;
     remotes(state, instruction, &mut copy)?;
     copy.exclude = exclude(&instruction.exclude)?;
     copy.ground = ground(instruction.is_linked);
+    copy.time = time;
     copy.archives = match instruction.unpack {
         None => Archives::Local,
         Some(true) => Archives::All,
@@ -153,12 +155,9 @@ fn files(
 }
 
 /// Returns the op that begins a stage with all files of a named context.
-pub(super) fn all_of_tree(name: &str) -> Op {
-    Op::File(FileAction::Copy(plain(
-        TreeName::Named(name.to_owned()),
-        vec![CopySource::Path("/".to_owned())],
-        "/".to_owned(),
-    )))
+pub(super) fn all_of_tree(name: &str, time: Option<i64>) -> Op {
+    let all = vec![CopySource::Path("/".to_owned())];
+    Op::File(FileAction::Copy(Copy { time, ..plain(TreeName::Named(name.to_owned()), all, "/".to_owned()) }))
 }
 
 /// Returns a copy without any flags.
@@ -174,6 +173,7 @@ fn plain(from: TreeName, sources: Vec<CopySource>, destination: String) -> Copy 
         mode: None,
         archives: Archives::Kept,
         ground: Ground::Below,
+        time: None,
     }
 }
 

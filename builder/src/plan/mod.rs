@@ -102,8 +102,10 @@ pub fn plan(resolved: &Resolved, options: &PlanOptions<'_>) -> Result<Plan, Vec<
         bases: HashMap::new(),
         states: Vec::new(),
         errors: Vec::new(),
+        time: None,
     };
     let epoch = planner.epoch();
+    planner.time = epoch.as_ref().map(Epoch::seconds);
     for stage in &resolved.stages {
         planner.stage(stage);
     }
@@ -126,6 +128,8 @@ struct Planner<'a> {
     bases: HashMap<NodeId, BaseImage>,
     states: Vec<StageState>,
     errors: Vec<PlanError>,
+    /// The time that the build gives to what it copies and makes.
+    time: Option<i64>,
 }
 
 /// What an instruction comes to.
@@ -222,7 +226,7 @@ impl Planner<'_> {
             Base::Tree(name) => {
                 let scratch =
                     self.graph.add(Op::Source(Source::Scratch), Vec::new(), "[internal] scratch".to_owned(), line);
-                self.graph.add(copy::all_of_tree(name), vec![scratch], label, line)
+                self.graph.add(copy::all_of_tree(name, self.time), vec![scratch], label, line)
             }
             Base::Image(image) => {
                 let source = Source::Image {
@@ -267,15 +271,17 @@ impl Planner<'_> {
         match &found.instruction {
             Instruction::Run(run) => run::run(state, run, found.span, (self.options.network, self.given()))
                 .map(|planned| Planned::Op(Box::new(planned))),
-            Instruction::Copy(copy) => copy::copy(state, copy, from).map(|planned| Planned::Op(Box::new(planned))),
-            Instruction::Add(add) => copy::add(state, add).map(|planned| Planned::Op(Box::new(planned))),
+            Instruction::Copy(copy) => {
+                copy::copy(state, copy, (from, self.time)).map(|planned| Planned::Op(Box::new(planned)))
+            }
+            Instruction::Add(add) => copy::add(state, add, self.time).map(|planned| Planned::Op(Box::new(planned))),
             Instruction::Workdir(workdir) => {
                 let (path, created_by) = state.enter_directory(workdir)?;
                 if path == "/" {
                     return Ok(Planned::Config { created_by: Some(created_by) });
                 }
                 let user = state.config.config.user.clone();
-                let op = Op::File(FileAction::MakeDirectory { path, user });
+                let op = Op::File(FileAction::MakeDirectory { path, user, time: self.time });
                 Ok(Planned::Op(Box::new(PlannedOp { op, from: None, created_by })))
             }
             Instruction::Arg(arg) => {
