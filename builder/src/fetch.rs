@@ -63,11 +63,7 @@ impl NetworkFiles {
     /// [`RemoteError`] when it cannot be had.
     pub async fn get(&self, remote: &Remote) -> Result<FileTree, RemoteError> {
         match remote {
-            Remote::File { source, checksum } => {
-                let answer = self.http.get(source, self.authorization(source), None).await?;
-                let Answer::File(download) = answer else { unreachable!("no validators were sent") };
-                Ok(self.download(source, *download, checksum.as_ref()).await?.0)
-            }
+            Remote::File { source, checksum } => Ok(self.file(source, checksum.as_ref()).await?.0),
             Remote::Tree { source, git_dir } => {
                 let commit = self.git.resolve(source).await?;
                 self.fetch_tree(source, *git_dir, &commit).await
@@ -97,15 +93,25 @@ impl NetworkFiles {
         checksum: Option<&FileChecksum>,
         digest: &str,
     ) -> Result<FileTree, RemoteError> {
-        let answer = self.http.get(source, self.authorization(source), None).await?;
-        let Answer::File(download) = answer else { unreachable!("no validators were sent") };
-        let (fetched, downloaded) = self.download(source, *download, checksum).await?;
+        let (fetched, downloaded) = self.file(source, checksum).await?;
         let actual = downloaded.sha256.to_string();
         if checksum.is_none() && actual != digest {
             let (url, expected) = (source.to_string(), digest.to_owned());
             return Err(RemoteError::Changed { url, expected, actual });
         }
         Ok(fetched)
+    }
+
+    /// Fetches a file, whatever is known of it.
+    async fn file(
+        &self,
+        source: &HttpSource,
+        checksum: Option<&FileChecksum>,
+    ) -> Result<(FileTree, Downloaded), RemoteError> {
+        match self.http.get(source, self.authorization(source), None).await? {
+            Answer::File(download) => self.download(source, *download, checksum).await,
+            Answer::NotModified => unreachable!("no validators were sent"),
+        }
     }
 
     /// Writes a file, mode 0600 and with the time that its server says, as docker does, into a directory of its own.
