@@ -164,6 +164,15 @@ fn a_build_context_may_be_a_repository_an_archive_or_a_dockerfile_elsewhere() {
         let named = format!("named={}", server.url("r.git"));
         env.wharf(&["build", "-q", "-t", "x", "--build-context", &named, "."]).success();
         assert!(files(&env, "x")[0].ends_with(" 2"));
+        for (path, why) in [("file", "is no tar archive"), ("nothing", "404 Not Found")] {
+            let named = format!("named={}", server.url(path).replace("http://", "http://user:s3cr3t@"));
+            let failed = env.wharf(&["build", "--build-context", &named, "."]).exits_with(1).stderr;
+            assert!(
+                failed.starts_with("error: cannot use the named context `named`") && failed.contains(why),
+                "{failed}"
+            );
+            assert!(!failed.contains("s3cr3t"), "{failed}");
+        }
         assert_eq!(std::fs::read_dir(env.store().join("tmp")).map_or(0, Iterator::count), 0);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use builder::{BaseImage, ImagePlace, LayoutName, NamedContext, NamedContexts, OciLayout};
 use oci::{Platform, Reference};
 
@@ -40,7 +40,8 @@ fn open(name: &str, source: &str, platform: &Platform, opening: &Opening<'_>) ->
         let image = pinned(place, platform);
         return image.with_context(|| format!("cannot use the named context `{}`", shown(name)));
     }
-    let what = || format!("cannot use `{}` as the named context `{}`", shown(source), shown(name));
+    // a URL may hold a password: what is shown of it is said by who reads it
+    let what = || format!("cannot use the named context `{}`", shown(name));
     let kind = match Kind::of(source).with_context(what)? {
         Kind::StandardInput => {
             return Err(Ending::usage("standard input is no named context: it can only be the build context").into());
@@ -49,8 +50,10 @@ fn open(name: &str, source: &str, platform: &Platform, opening: &Opening<'_>) ->
     };
     let context = BuildContext::open(kind, opening).with_context(what)?;
     let ignore = read_ignore(None, &context).with_context(what)?;
-    let tree = context.into_tree(ignore).expect("only standard input can be a Dockerfile alone");
-    Ok(NamedContext::Tree(Arc::new(tree)))
+    match context.into_tree(ignore) {
+        Some(tree) => Ok(NamedContext::Tree(Arc::new(tree))),
+        None => Err(anyhow!("what is there is no tar archive").context(what())),
+    }
 }
 
 /// Reads the image at `DIRECTORY[:TAG][@DIGEST]`.
