@@ -128,7 +128,8 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     let kind = Kind::of(&args.context)?;
     let given = given_dockerfile(args.file.as_deref())?;
     let access = Access::read(&args.secrets, &args.ssh)?;
-    let opening = Opening { session, access: &access, git_dir: git_dir(&build_args(&args.build_args)?) };
+    let build_args = build_args(&args.build_args)?;
+    let opening = Opening { session, access: &access, git_dir: git_dir(&build_args) };
     let context = BuildContext::open(kind, &opening)?;
     let FoundDockerfile { dockerfile, path } = read_dockerfile(&given, &context)?;
     let ignore = read_ignore(path.as_deref(), &context)?;
@@ -136,7 +137,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
         let request = CallRequest {
             dockerfile,
             ignore,
-            build_args: build_args(&args.build_args)?,
+            build_args,
             contexts: named_contexts(&args.build_contexts, &platform, &opening)?,
             target: args.target.clone(),
             platform,
@@ -145,7 +146,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
         return call::answer(args.call(), request, session);
     }
     let contexts = named_contexts(&args.build_contexts, &platform, &opening)?;
-    let request = request(args, (platform, contexts), &dockerfile, context.into_tree(ignore))?;
+    let request = request(args, (platform, build_args, contexts), &dockerfile, context.into_tree(ignore))?;
     let style = if args.quiet { Style::Quiet } else { args.progress };
     let shown = progress::start(style, session.config.stderr);
     let names = request.names.clone();
@@ -175,14 +176,14 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
 
 fn request(
     args: &BuildArgs,
-    (platform, contexts): (Platform, NamedContexts),
+    (platform, build_args, contexts): (Platform, BTreeMap<String, String>, NamedContexts),
     dockerfile: &DockerfileText,
     context: Option<FileTree>,
 ) -> anyhow::Result<BuildRequest> {
     Ok(BuildRequest {
         dockerfile: dockerfile.text.clone(),
         context,
-        build_args: build_args(&args.build_args)?,
+        build_args,
         contexts,
         target: args.target.clone(),
         names: names(&args.tags)?,

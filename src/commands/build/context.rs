@@ -33,13 +33,13 @@ use crate::session::{Interrupt, Session};
 use crate::shown::shown;
 
 /// What the word after the flags stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind<'a> {
     Directory(&'a Path),
     File(&'a Path),
     StandardInput,
     /// What has to be fetched.
-    Remote(&'a str),
+    Remote(RemoteSource),
 }
 
 /// What opening a build context takes.
@@ -73,11 +73,14 @@ impl<'a> Kind<'a> {
     /// Tells what `given` stands for.
     pub(crate) fn of(given: &'a str) -> Result<Self, Ending> {
         let path = Path::new(given);
-        let is_remote = || RemoteSource::parse(given, Use::BuildContext).is_some();
+        let is_here = path.is_dir();
+        if let Some(source) = RemoteSource::parse(given, Use::BuildContext).filter(|_| !is_here) {
+            let source = source.map_err(|error| Ending::usage(format!("{error}: {}", error.source)))?;
+            return Ok(Self::Remote(source));
+        }
         match given {
             "" => Err(Ending::usage("the build context has no name: use `.` for the working directory")),
             "-" => Ok(Self::StandardInput),
-            given if !path.is_dir() && is_remote() => Ok(Self::Remote(given)),
             given => match fs::metadata(path) {
                 Ok(metadata) if metadata.is_dir() => Ok(Self::Directory(path)),
                 Ok(metadata) if metadata.is_file() => Ok(Self::File(path)),
@@ -113,12 +116,14 @@ impl BuildContext {
             Kind::File(path) => {
                 let file = File::open(path).and_then(content);
                 match file.with_context(|| format!("cannot read the build context `{}`", path.display()))? {
-                    Content::Tar(tar) => unpack(&format!("`{}`", path.display()), tar, session, stop),
+                    Content::Tar(tar) => {
+                        unpack(tar, (&format!("`{}`", path.display()), Ignoring::ByItsFile), session, stop)
+                    }
                     Content::Compressed(_) | Content::Other(_) => Err(no_context(path).into()),
                 }
             }
             Kind::StandardInput => standard_input(session, stop),
-            Kind::Remote(url) => fetched(url, opening, stop),
+            Kind::Remote(source) => fetched(source, opening, stop),
         }
     }
 
@@ -144,34 +149,48 @@ fn standard_input(session: &Session, stop: &CancellationToken) -> anyhow::Result
         return Err(Ending::usage(format!("standard input is a terminal: {advice}")).into());
     }
     let cannot_read = "cannot read the build context from standard input";
-    let bytes = match content(StandardInput { stop: stop.clone() }).context(cannot_read)? {
-        Content::Tar(tar) => return unpack("standard input", tar, session, stop),
-        Content::Compressed(method) => {
-            bail!("standard input is compressed with {method}, but no tar archive comes out of it")
+    let content = content(StandardInput { stop: stop.clone() }).context(cannot_read)?;
+    archive_or_dockerfile(content, ("standard input", Ignoring::ByItsFile), session, stop)
+}
+
+/// Makes a context of bytes: an archive's files, or none beside the Dockerfile that they are.
+fn archive_or_dockerfile(
+    content: Content,
+    (name, ignoring): (&str, Ignoring),
+    session: &Session,
+    stop: &CancellationToken,
+) -> anyhow::Result<BuildContext> {
+    let bytes = match content {
+        Content::Tar(tar) => return unpack(tar, (name, ignoring), session, stop),
+        Content::Compressed(method) => bail!("{name} is compressed with {method}, but no tar archive comes out of it"),
+        Content::Other(bytes) => {
+            read_limited(bytes).with_context(|| format!("cannot read the build context from {name}"))?
         }
-        Content::Other(bytes) => read_limited(bytes).context(cannot_read)?,
     };
     match &bytes[..] {
-        [] => bail!("standard input is empty: it has to be a Dockerfile or a tar archive"),
-        [b'P', b'K', 3, 4, ..] => bail!("standard input is a zip archive: it has to be a Dockerfile or a tar archive"),
-        bytes if bytes.contains(&0) => bail!("standard input is neither a Dockerfile nor a tar archive"),
+        [] => bail!("{name} is empty: it has to be a Dockerfile or a tar archive"),
+        [b'P', b'K', 3, 4, ..] => bail!("{name} is a zip archive: it has to be a Dockerfile or a tar archive"),
+        bytes if bytes.contains(&0) => bail!("{name} is neither a Dockerfile nor a tar archive"),
         _ => Ok(BuildContext::Dockerfile { bytes }),
     }
 }
 
-fn unpack(name: &str, tar: Bytes, session: &Session, stop: &CancellationToken) -> anyhow::Result<BuildContext> {
+fn unpack(
+    tar: Bytes,
+    (name, ignoring): (&str, Ignoring),
+    session: &Session,
+    stop: &CancellationToken,
+) -> anyhow::Result<BuildContext> {
     let tar = Stoppable { bytes: tar, stop: stop.clone() };
     let unpacked = session.store()?.unpack(tar, Ownership::Caller);
     let unpacked = unpacked.with_context(|| format!("cannot unpack the build context from {name}"))?;
     let tree = FileTree::open(&unpacked.path(), Dockerignore::default(), Owners::Root);
     let tree = tree.with_context(|| format!("cannot open what was unpacked from {name}"))?.kept_by(unpacked);
-    Ok(BuildContext::Archive { name: format!("the archive from {name}"), tree, ignoring: Ignoring::ByItsFile })
+    Ok(BuildContext::Archive { name: format!("the archive from {name}"), tree, ignoring })
 }
 
 /// Fetches a context; inside of a tokio runtime.
-fn fetched(url: &str, opening: &Opening<'_>, stop: &CancellationToken) -> anyhow::Result<BuildContext> {
-    let source = RemoteSource::parse(url, Use::BuildContext).expect("it was told from paths by this");
-    let source = source.map_err(|error| Ending::usage(format!("{error}: {}", error.source)))?;
+fn fetched(source: RemoteSource, opening: &Opening<'_>, stop: &CancellationToken) -> anyhow::Result<BuildContext> {
     let name = source.to_string();
     let remote = match source {
         RemoteSource::Http(source) => Remote::File { source, checksum: None },
@@ -206,22 +225,8 @@ fn fetched_file(
     let cannot_read = || format!("cannot read the build context {name}");
     let entries = tree.list(Path::new("")).with_context(cannot_read)?;
     let path = &entries.first().with_context(cannot_read)?.path;
-    match tree.open_file(path).and_then(content).with_context(cannot_read)? {
-        Content::Tar(tar) => Ok(match unpack(name, tar, session, stop)? {
-            BuildContext::Archive { name, tree, .. } => {
-                BuildContext::Archive { name, tree, ignoring: Ignoring::Nothing }
-            }
-            other => other,
-        }),
-        Content::Compressed(method) => bail!("{name} is compressed with {method}, but no tar archive comes out of it"),
-        Content::Other(bytes) => {
-            let bytes = read_limited(bytes).with_context(cannot_read)?;
-            if bytes.is_empty() || bytes.contains(&0) {
-                bail!("{name} is neither a Dockerfile nor a tar archive");
-            }
-            Ok(BuildContext::Dockerfile { bytes })
-        }
-    }
+    let content = tree.open_file(path).and_then(content).with_context(cannot_read)?;
+    archive_or_dockerfile(content, (name, Ignoring::Nothing), session, stop)
 }
 
 #[cfg(test)]
@@ -237,7 +242,8 @@ mod tests {
         assert_eq!(Kind::of(".").unwrap(), Kind::Directory(Path::new(".")));
         assert_eq!(Kind::of(file.to_str().unwrap()).unwrap(), Kind::File(&file));
         for given in ["https://example.com/x.git", "git@example.com:x", "github.com/a/b"] {
-            assert_eq!(Kind::of(given).unwrap(), Kind::Remote(given));
+            let source = RemoteSource::parse(given, Use::BuildContext).unwrap().unwrap();
+            assert_eq!(Kind::of(given).unwrap(), Kind::Remote(source));
         }
         for given in ["", "/nonexistent", "/dev/null"] {
             assert!(Kind::of(given).is_err(), "{given}");
