@@ -231,15 +231,12 @@ impl<'a> Draft<'a> {
 
     /// Makes a directory that leads to something else.
     fn add_leading(&mut self, parent: NodeId, name: &[u8], owner: Owner) -> NodeId {
-        let path = self.join(parent, name);
         let known = match self.below {
-            Below::Leading(Leading(known)) => known.get(&path).cloned(),
+            Below::Leading(Leading(known)) => known.get(&self.join(parent, name)).cloned(),
             Below::Files(_) => None,
         };
         let (mode, owner, xattrs) = known.unwrap_or((0o755, owner, Vec::new()));
-        let attributes = Attributes { mode, owner, modified: self.made };
-        let matter = Matter::Directory(Standing::Made, xattrs);
-        self.add(Node { path, attributes, matter, parent, is_written: true })
+        self.add_directory(parent, name, (Attributes { mode, owner, modified: self.made }, xattrs))
     }
 
     /// Gives a directory that was found or made other attributes; so it is in the layer.

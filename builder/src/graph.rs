@@ -49,6 +49,16 @@ pub enum Op {
     File(FileAction),
 }
 
+impl Op {
+    /// Returns what COPY or ADD do, if it is theirs.
+    pub(crate) fn copy(&self) -> Option<&Copy> {
+        match self {
+            Self::File(FileAction::Copy(copy)) => Some(copy),
+            _ => None,
+        }
+    }
+}
+
 /// Where layers come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -124,18 +124,17 @@ pub fn select(tree: &FileTree, patterns: &[String], options: &SelectOptions) -> 
     let walk = Walk { tree, exclude: &options.exclude };
     let mut sources = Vec::new();
     for (place, pattern) in patterns.iter().enumerate() {
-        let found = match options.parents {
-            Parents::Kept => with_parents(&walk, pattern)?,
-            Parents::Dropped => contents(&walk, pattern)?,
-        };
-        sources.extend(found.into_iter().map(|selected| Selected { pattern: place, ..selected }));
+        sources.extend(match options.parents {
+            Parents::Kept => with_parents(&walk, (place, pattern))?,
+            Parents::Dropped => contents(&walk, (place, pattern))?,
+        });
     }
     let needs_directory = patterns.len() > 1 || (sources.len() > 1 && options.parents == Parents::Dropped);
     Ok(Selection { sources, needs_directory })
 }
 
 /// Finds what a pattern stands for: files, and directories with what is in them.
-fn contents(walk: &Walk<'_>, pattern: &str) -> Result<Vec<Selected>, SelectError> {
+fn contents(walk: &Walk<'_>, (place, pattern): (usize, &str)) -> Result<Vec<Selected>, SelectError> {
     let mut sources = Vec::new();
     for (name, entry) in find_sources(walk.tree, pattern)? {
         let mut children = Vec::new();
@@ -151,7 +150,7 @@ fn contents(walk: &Walk<'_>, pattern: &str) -> Result<Vec<Selected>, SelectError
         } else if walk.is_excluded(name.as_os_str().as_bytes()) {
             continue;
         }
-        sources.push(Selected { pattern: 0, name, entry, children });
+        sources.push(Selected { pattern: place, name, entry, children });
     }
     Ok(sources)
 }

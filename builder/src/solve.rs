@@ -28,7 +28,7 @@ use crate::Backend;
 use crate::cache_key::{BelowKey, FilesKey, RecipedKey, definition_key, input_key};
 use crate::content_digest::ContentDigest;
 use crate::file_tree::FileTree;
-use crate::graph::{Copy, CopyFrom, FileAction, Graph, Ground, Node, NodeId, Op, TreeName};
+use crate::graph::{Copy, CopyFrom, Graph, Ground, Node, NodeId, Op, TreeName};
 use crate::images::BaseImage;
 use crate::ops::{self, Change, Digested, StepError, Taken};
 use crate::progress::Event;
@@ -187,11 +187,7 @@ impl Solver {
     }
 
     fn remotes(&self, id: NodeId) -> impl Iterator<Item = &Remote> {
-        let copy = match &self.graph.node(id).op {
-            Op::File(FileAction::Copy(copy)) => Some(copy),
-            _ => None,
-        };
-        copy.into_iter().flat_map(Copy::remotes)
+        self.graph.node(id).op.copy().into_iter().flat_map(Copy::remotes)
     }
 
     /// Finds out what the remote sources of a step are now.
@@ -249,7 +245,7 @@ impl Solver {
 
     /// Returns how the files that a step copies enter its exact key.
     async fn exact_files(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<Files> {
-        let Op::File(FileAction::Copy(copy)) = &self.graph.node(id).op else { return Ok(Files::Key(None)) };
+        let Some(copy) = self.graph.node(id).op.copy() else { return Ok(Files::Key(None)) };
         match &copy.from {
             _ if copy.patterns().is_empty() => Ok(Files::Key(None)),
             CopyFrom::Input => Ok(Files::Key(Some(FilesKey::Chain(inputs[1].chain().await?)))),
@@ -332,14 +328,12 @@ impl Solver {
 
     /// Returns what stands in a linked copy's key for the layers below, whichever these are; `None` for any other step.
     async fn linked(self: &Arc<Self>, id: NodeId, below: &Output) -> Failable<Option<BelowKey>> {
-        match &self.graph.node(id).op {
-            Op::File(FileAction::Copy(copy)) if copy.ground == Ground::Empty => {
-                let lowers = below.lowers.clone();
-                let key = self.blocking(id, move |solver| ops::linked_key(solver, id, &lowers)).await?;
-                Ok(Some(BelowKey::Linked(key)))
-            }
-            _ => Ok(None),
+        if self.graph.node(id).op.copy().is_none_or(|copy| copy.ground == Ground::Below) {
+            return Ok(None);
         }
+        let lowers = below.lowers.clone();
+        let key = self.blocking(id, move |solver| ops::linked_key(solver, id, &lowers)).await?;
+        Ok(Some(BelowKey::Linked(key)))
     }
 
     fn key(&self, id: NodeId, below: &BelowKey, files: (Option<&FilesKey>, &[Pin])) -> RecipedKey {

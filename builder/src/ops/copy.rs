@@ -22,7 +22,7 @@ use crate::copy::{CopyError, CopyItem, CopyOptions, Merge, copy, copy_inline, it
 use crate::dockerignore::Dockerignore;
 use crate::draft::{Below, Draft, Leading};
 use crate::file_tree::FileTree;
-use crate::graph::{Archives, Copy, CopyFrom, CopySource, FileAction, Ground, NodeId, Op, Parents};
+use crate::graph::{Archives, Copy, CopyFrom, CopySource, Ground, NodeId, Parents};
 use crate::remote::Remote;
 use crate::rootfs::Owner;
 use crate::select::{SelectOptions, Selection, select};
@@ -90,16 +90,15 @@ fn leading(action: &Copy, files: &LayerFiles) -> Result<Leading, StepError> {
 
 /// Returns what decides about a linked copy instead of the layers below.
 pub(crate) fn linked_key(solver: &Solver, id: NodeId, below: &[Lower]) -> Result<LinkedKey, StepError> {
-    let action = copy_action(solver, id).expect("only copies are linked");
+    let action = solver.graph.node(id).op.copy().expect("only copies are linked");
     let files = solver.backend.store.files(below).map_err(|source| StepError::Files { source })?;
     Ok(LinkedKey { owner: owner(action, &files)?, leading: leading(action, &files)? })
 }
 
-pub(super) fn copy_action(solver: &Solver, id: NodeId) -> Option<&Copy> {
-    match &solver.graph.node(id).op {
-        Op::File(FileAction::Copy(copy)) => Some(copy),
-        _ => None,
-    }
+/// Returns what `--exclude` says, and what is done otherwise.
+pub(super) fn select_options(action: &Copy) -> SelectOptions {
+    let exclude = Dockerignore::of_patterns(&action.exclude).expect("planning has read the patterns");
+    SelectOptions { exclude, parents: action.parents }
 }
 
 /// What was fetched for one source, as it is copied.
@@ -111,8 +110,7 @@ struct Fetched {
 
 impl Fetched {
     fn new(solver: &Solver, action: &Copy, remote: &Remote, tree: Arc<FileTree>) -> Result<Self, StepError> {
-        let exclude = Dockerignore::of_patterns(&action.exclude).expect("planning has read the patterns");
-        let options = SelectOptions { exclude, ..SelectOptions::default() };
+        let options = select_options(action);
         // a tree is copied as its contents, and a file, the only one of its tree, under its own name
         let pattern = match remote {
             Remote::Tree { .. } => "/",

@@ -3,14 +3,14 @@
 use layer_store::{Lower, View};
 
 use super::StepError;
-use super::copy::copy_action;
+use super::copy::select_options;
 use crate::content_digest::{ContentDigest, Holdings, digest_of, entries, find_holdings};
 use crate::context_index::{ContextIndex, is_settled, now};
 use crate::dockerignore::Dockerignore;
 use crate::file_tree::{FileTree, Owners};
 use crate::graph::{Copy, CopyFrom, NodeId, TreeName};
 use crate::progress::Event;
-use crate::select::{SelectOptions, Selection, select};
+use crate::select::{Selection, select};
 use crate::solve::Solver;
 
 /// What a copy selects, already looked at for its cache key.
@@ -28,8 +28,7 @@ pub(super) fn with_sources<T>(
     stage: Option<&[Lower]>,
     work: impl FnOnce(&FileTree, Selection) -> Result<T, StepError>,
 ) -> Result<T, StepError> {
-    let exclude = Dockerignore::of_patterns(&action.exclude).expect("planning has read the patterns");
-    let (options, patterns) = (SelectOptions { exclude, parents: action.parents }, action.patterns());
+    let (options, patterns) = (select_options(action), action.patterns());
     match &action.from {
         CopyFrom::Context(name) => {
             let tree = context(solver, name)?;
@@ -85,7 +84,7 @@ pub(crate) fn stage_digest(solver: &Solver, id: NodeId, stage: &[Lower]) -> Resu
 }
 
 fn digest(solver: &Solver, id: NodeId, stage: Option<&[Lower]>) -> Result<Option<Digested>, StepError> {
-    let Some(action) = copy_action(solver, id) else { return Ok(None) };
+    let Some(action) = solver.graph.node(id).op.copy() else { return Ok(None) };
     let digested = with_sources(solver, action, stage, |tree, selection| {
         let began = now();
         let mut holdings = find_holdings(tree, &selection, Holdings::new())?;

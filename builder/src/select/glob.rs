@@ -51,9 +51,7 @@ pub(super) fn glob(tree: &FileTree, pattern: &str, clean: &Path) -> Result<Vec<(
     let mut sources = Vec::new();
     for path in found {
         let entry = find(tree, &path)?.ok_or_else(|| absent(tree, pattern, &path))?;
-        if !(tree.is_ignored(&entry) && entry.kind() != FileType::Directory) {
-            sources.push((file_name(&path), entry));
-        }
+        sources.push((file_name(&path), entry));
     }
     Ok(sources)
 }

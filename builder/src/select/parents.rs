@@ -6,6 +6,7 @@
 //!
 //! Spec: Dockerfile reference, "COPY --parents".
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use super::{SelectError, Selected, absent, clean, file_name, find, list, name_be
 use crate::file_tree::FileEntry;
 
 /// Finds what a pattern stands for: for each pivot, a source in which only that is found.
-pub(super) fn with_parents(walk: &Walk<'_>, pattern: &str) -> Result<Vec<Selected>, SelectError> {
+pub(super) fn with_parents(walk: &Walk<'_>, (place, pattern): (usize, &str)) -> Result<Vec<Selected>, SelectError> {
     let (pivot, below) = pattern.split_once("/./").unwrap_or(("", pattern));
     let (pivot, below) = (clean(pivot), clean(below));
     let is_plain = !is_wildcard(&pivot) && !is_wildcard(&below);
@@ -34,7 +35,7 @@ pub(super) fn with_parents(walk: &Walk<'_>, pattern: &str) -> Result<Vec<Selecte
         if children.is_empty() && is_plain {
             check_plain(walk, pattern, &pivot.join(&below))?;
         }
-        sources.push(Selected { pattern: 0, name: PathBuf::new(), entry: root, children });
+        sources.push(Selected { pattern: place, name: PathBuf::new(), entry: root, children });
     }
     Ok(sources)
 }
@@ -85,7 +86,7 @@ fn parts(pattern: &Path) -> Parts {
     let all: Vec<&[u8]> = pattern.iter().map(OsStrExt::as_bytes).collect();
     let spans = |part: &&[u8]| part.windows(2).any(|two| two == b"**");
     let closed = all.iter().position(spans).unwrap_or(all.len());
-    let name = |part: &&[u8]| (!part.iter().any(|byte| b"*?[\\".contains(byte))).then(|| part.to_vec());
+    let name = |part: &&[u8]| (!is_wildcard(Path::new(OsStr::from_bytes(part)))).then(|| part.to_vec());
     Parts { names: all[..closed].iter().map(name).collect(), is_open: closed < all.len() }
 }
 
