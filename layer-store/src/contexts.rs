@@ -1,4 +1,4 @@
-//! What builders remember of build contexts: one file each, whose content is theirs alone.
+//! What builders remember of build contexts and of fetched files: one file each, whose content is theirs alone.
 //!
 //! Disposable by construction, as the build cache that it belongs to: one that is gone only costs time.
 

@@ -7,7 +7,7 @@
 //!   images/<hex>.json            one image: config digest, layers, manifests
 //!   tags/<digest of name>.json   name → image
 //!   cache/<key>.json             cache key → layer
-//!   contexts/<hex>               what builders remember of a build context
+//!   contexts/<hex>               what builders remember of a build context or a fetched file
 //!   leases/                      `lock`, and one locked file per running command
 //!   tmp/<lease>/                 a running command's unfinished work;  tmp/partial-…: downloads that can resume
 //! ```
