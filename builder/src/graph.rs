@@ -11,6 +11,7 @@ use dockerfile::Mode;
 use oci::{DiffId, Digest};
 use serde::{Serialize, Serializer};
 
+use crate::exec_mount::ExecMount;
 use crate::remote::Remote;
 
 /// The place of a node in its graph.
@@ -29,7 +30,7 @@ pub struct Graph {
 pub struct Node {
     /// What is done.
     pub op: Op,
-    /// What it is done to: for exec and file ops, first the files below, then those that are copied from.
+    /// What it is done to: for exec and file ops, first the files below, then those that are copied from or mounted.
     pub inputs: Vec<NodeId>,
     /// What people read: `[build 2/4] RUN make`.
     pub label: String,
@@ -92,6 +93,8 @@ pub struct Exec {
     pub cwd: String,
     pub user: String,
     pub network: RunNetwork,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<ExecMount>,
 }
 
 /// What network a process sees.

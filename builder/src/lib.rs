@@ -12,13 +12,13 @@
 //! | `dockerfile/` | `parse`: a crate of its own, pure |
 //! | `check.rs` | the checks of a Dockerfile, with what its base images say |
 //! | `resolve.rs`, `images.rs` | global arguments, reachable stages, every base pinned |
-//! | `plan/`, `graph.rs` | instructions become ops and config changes |
+//! | `plan/`, `graph.rs`, `exec_mount.rs` | instructions become ops and config changes |
 //! | `solve.rs`, `cache_key.rs`, `ops/` | every node once, cache first |
 //! | `file_tree.rs`, `dockerignore.rs`, `select.rs`, `source_file.rs`, `content_digest.rs` | what COPY and ADD take |
 //! | `archive.rs`, `copy.rs`, `unpack.rs`, `draft.rs`, `layer_writer.rs` | where it goes, and the layer |
 //! | `survey.rs` | what a build sees of its context |
 //! | `context_index.rs` | what is known of the build context, so that it is not read again |
-//! | `sandbox.rs`, `rootfs.rs` | RUN's way to the runtime |
+//! | `sandbox.rs`, `rootfs.rs`, `lent.rs` | RUN's way to the runtime; the secrets and agents that it may use |
 //! | `export.rs`, `transfer.rs` | the image in the store, and between store and registry |
 //!
 //! Invariants: a library prints nothing and reads no environment; a step's result depends on nothing that is not in its key.
@@ -34,12 +34,14 @@ mod context_index;
 mod copy;
 mod dockerignore;
 mod draft;
+mod exec_mount;
 mod export;
 mod fetch;
 mod file_tree;
 mod graph;
 mod images;
 mod layer_writer;
+mod lent;
 mod named_context;
 mod oci_layout;
 mod ops;
@@ -63,6 +65,9 @@ pub use check::{CheckRequest, Checked, check};
 pub use content_digest::{ContentDigest, ReadError, content_digest};
 pub use copy::CopyError;
 pub use dockerignore::{Decision, Dockerignore, DockerignoreError};
+pub use exec_mount::{
+    CacheMount, ExecMount, FilesMount, MountAccess, MountedFiles, Need, SecretMount, SshMount, TmpfsMount,
+};
 pub use export::{Epoch, EpochError, ExportError, PlannedEntry, PlannedImage};
 pub use fetch::NetworkFiles;
 pub use file_tree::{FileEntry, FileTree, Owners};
@@ -71,6 +76,7 @@ pub use graph::{
     RunNetwork, Source, TreeName,
 };
 pub use images::{BaseImage, ImageError, ImagePlace, ImageSource, Pull, RegistryImages};
+pub use lent::{Lent, Secret};
 pub use named_context::{NamedContext, NamedContexts};
 pub use oci_layout::{LayoutError, LayoutImage, LayoutName, OciLayout};
 pub use ops::StepError;
@@ -82,7 +88,9 @@ pub use resolve::{
     build_arguments, resolve, target_index,
 };
 pub use rootfs::WriteError;
-pub use sandbox::{Connection, ContainerSandbox, Sandbox, SandboxError, generated_files, make_working_directory};
+pub use sandbox::{
+    Connection, ContainerSandbox, Lending, Sandbox, SandboxError, generated_files, make_working_directory,
+};
 pub use select::{SelectError, SelectOptions, Selected, Selection, select};
 pub use solve::{Cache, SolveError};
 pub use spanned::Spanned;

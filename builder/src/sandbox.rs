@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use runtime::network::{Attachment, Network, NetworkConfig, NetworkError};
 use runtime::{
-    Container, ExitStatus, GeneratedFile, GeneratedKind, NetworkNamespace, RunError, Runtime, Stdio, User, UserError,
-    WaitError,
+    Container, ExitStatus, GeneratedFile, GeneratedKind, Mount, NetworkNamespace, RunError, Runtime, Stdio, User,
+    UserError, WaitError,
 };
 use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ const HOSTNAME: &str = "buildkitsandbox";
 
 /// A place where processes run, with a root filesystem given.
 pub trait Sandbox: Send + Sync {
-    /// Runs `exec` on `rootfs` and hands what it writes to `output`; kills it when `stop` is cancelled.
+    /// Runs an exec op on a root filesystem and hands what it writes to `output`; kills it when `stop` is cancelled.
     ///
     /// Must be called from a blocking thread of a tokio runtime.
     ///
@@ -28,11 +28,22 @@ pub trait Sandbox: Send + Sync {
     /// [`SandboxError`] when the process could not be started; an exit code is no error.
     fn run(
         &self,
-        rootfs: &Path,
-        exec: &Exec,
+        process: (&Path, &Exec),
+        lending: &Lending,
         output: &mut dyn FnMut(&[u8]),
         stop: &CancellationToken,
     ) -> Result<ExitStatus, SandboxError>;
+}
+
+/// What a process gets for as long as it runs, beside its root filesystem; nothing of it is in its layer.
+#[derive(Debug, Default)]
+pub struct Lending {
+    /// Files and directories.
+    pub mounts: Vec<Mount>,
+    /// Files that are only its own.
+    pub files: Vec<GeneratedFile>,
+    /// Variables, as `NAME=value`, which count over those of its op.
+    pub env: Vec<String>,
 }
 
 /// Why a process could not be run.
@@ -107,13 +118,13 @@ impl ContainerSandbox {
 impl Sandbox for ContainerSandbox {
     fn run(
         &self,
-        rootfs: &Path,
-        exec: &Exec,
+        (rootfs, exec): (&Path, &Exec),
+        lending: &Lending,
         output: &mut dyn FnMut(&[u8]),
         stop: &CancellationToken,
     ) -> Result<ExitStatus, SandboxError> {
         let connection = self.attach(exec.network)?;
-        let container = container(rootfs, exec, &connection)?;
+        let container = container(rootfs, exec, (&connection, lending))?;
         let broken = |errno: rustix::io::Errno| SandboxError::Output { source: errno.into() };
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(broken)?;
         let stderr = writer.try_clone().map_err(|source| SandboxError::Output { source })?;
@@ -133,7 +144,11 @@ impl Sandbox for ContainerSandbox {
     }
 }
 
-fn container(rootfs: &Path, exec: &Exec, connection: &Connection) -> Result<Container, SandboxError> {
+fn container(
+    rootfs: &Path,
+    exec: &Exec,
+    (connection, lending): (&Connection, &Lending),
+) -> Result<Container, SandboxError> {
     let user =
         User::resolve(rootfs, &exec.user).map_err(|source| SandboxError::User { user: exec.user.clone(), source })?;
     make_working_directory(rootfs, &exec.cwd, &user)?;
@@ -141,6 +156,12 @@ fn container(rootfs: &Path, exec: &Exec, connection: &Connection) -> Result<Cont
     if !env.iter().any(|entry| entry.starts_with("HOME=")) {
         env.push(format!("HOME={}", user.home));
     }
+    for entry in &lending.env {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        env.retain(|known| known.split_once('=').is_none_or(|(known, _)| known != name));
+        env.push(entry.clone());
+    }
+    let files = generated_files(HOSTNAME, connection).into_iter().chain(script(exec));
     Ok(Container {
         rootfs: rootfs.to_owned(),
         args: exec.args.clone(),
@@ -148,8 +169,8 @@ fn container(rootfs: &Path, exec: &Exec, connection: &Connection) -> Result<Cont
         cwd: exec.cwd.clone(),
         user,
         hostname: HOSTNAME.to_owned(),
-        mounts: Vec::new(),
-        files: generated_files(HOSTNAME, connection).into_iter().chain(script(exec)).collect(),
+        mounts: lending.mounts.clone(),
+        files: files.chain(lending.files.iter().cloned()).collect(),
         network: connection.namespace.clone(),
     })
 }

@@ -8,6 +8,7 @@
 //!   tags/<digest of name>.json   name → image
 //!   cache/<key>.json             cache key → layer
 //!   contexts/<hex>               what builders remember of a build context or a fetched file
+//!   mounts/<hex>/                cache mounts (see `cache_mounts`)
 //!   leases/                      `lock`, and one locked file per running command
 //!   tmp/<lease>/                 a running command's unfinished work;  tmp/partial-…: downloads that can resume
 //! ```
@@ -51,8 +52,8 @@ pub enum OpenError {
     File(#[from] FileError),
 }
 
-const DIRECTORIES: [&str; 9] =
-    ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "contexts", "leases", "tmp"];
+const DIRECTORIES: [&str; 10] =
+    ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "contexts", "mounts", "leases", "tmp"];
 
 impl Store {
     /// Opens the store in `root`, and makes it if it is not there.

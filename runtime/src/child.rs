@@ -157,9 +157,14 @@ fn clone_mount(from: impl AsFd, path: &CStr) -> Result<OwnedFd, Errno> {
 /// Attaches a generated file; the directory that holds them lets no program run.
 fn attach_file(plan: &Plan, file: &PlannedFile) -> Result<(), Errno> {
     let mount = clone_mount(&plan.scratch, &file.name)?;
-    if file.kind == GeneratedKind::Program {
-        let (set, clear) = (MountAttrFlags::MOUNT_ATTR_RDONLY, MountAttrFlags::MOUNT_ATTR_NOEXEC);
-        sys::change_mount(mount.as_fd(), (set.bits().into(), clear.bits().into()), Reach::Mount)?;
+    let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
+    match file.kind {
+        GeneratedKind::Data => {}
+        GeneratedKind::Secret { .. } => sys::restrict_mount(mount.as_fd(), read_only, Reach::Mount)?,
+        GeneratedKind::Program => {
+            let clear = MountAttrFlags::MOUNT_ATTR_NOEXEC.bits().into();
+            sys::change_mount(mount.as_fd(), (read_only, clear), Reach::Mount)?;
+        }
     }
     attach(&mount, &plan.root, &file.target)
 }

@@ -75,7 +75,7 @@ pub enum Access {
 
 /// A file that is mounted into one container and ends with it, such as `/etc/resolv.conf`.
 ///
-/// Its owner is root. No layer and no other container sees what is written to it.
+/// No layer and no other container sees what is written to it.
 #[derive(Clone, Debug)]
 pub struct GeneratedFile {
     /// Absolute path inside the container, resolved like a mount's target.
@@ -89,10 +89,17 @@ pub struct GeneratedFile {
 /// What a [`GeneratedFile`] is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GeneratedKind {
-    /// To be read, and written by root: mode 0644.
+    /// To be read, and written by root, its owner: mode 0644.
     Data,
     /// To be run by everybody, and written by nobody: mode 0755, mounted read-only.
     Program,
+    /// To be read by whom its mode lets, and written by nobody: mounted read-only, and never swapped out where the kernel offers that.
+    Secret {
+        /// Permission bits.
+        mode: u32,
+        /// Owner and group.
+        owner: (u32, u32),
+    },
 }
 
 /// The network a container sees.

@@ -61,10 +61,12 @@ pub(crate) struct BuildArgs {
     /// of the stage or image NAME
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     build_contexts: Vec<String>,
-    /// Secret for servers that files are fetched from: `id=HTTP_AUTH_TOKEN_<host>,src=FILE`, or `env=NAME`
+    /// Secret for `RUN --mount=type=secret`, or for a server that files are fetched from (`id=HTTP_AUTH_TOKEN_<host>`):
+    /// `id=ID,src=FILE`, or `id=ID,env=NAME`
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<String>,
-    /// Agent with keys for git repositories: `default`, which is that of `SSH_AUTH_SOCK`, or `default=SOCKET`
+    /// SSH agent for `RUN --mount=type=ssh` and for git repositories: `default`, which is that of `SSH_AUTH_SOCK`, or
+    /// `ID=SOCKET`
     #[arg(long, value_name = "AGENT")]
     ssh: Vec<String>,
     /// Stage to build, by name or number [default: the last]
@@ -208,7 +210,8 @@ fn solve(
     let progress: Arc<dyn Progress> = Arc::<dyn Shown>::clone(shown);
     let remote_files: Arc<dyn RemoteFiles> =
         Arc::new(session.network_files(store.clone(), access)?.telling(Arc::clone(&progress)));
-    let backend = Backend { store, images, remote_files, sandbox, progress };
+    let lent = Arc::new(access.lent.clone());
+    let backend = Backend { store, images, remote_files, sandbox, lent, progress };
     session.block_on(async {
         let interrupt = Interrupt::watch()?;
         let built = builder::build(request, &backend, interrupt.stop()).await;

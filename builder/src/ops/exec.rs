@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use layer_store::{Lower, Skeleton};
 use runtime::ExitStatus;
 
+use super::mounts::StepMounts;
 use super::{Change, Executed, StepError};
 use crate::graph::{Exec, NodeId};
 use crate::progress::Event;
@@ -13,16 +14,18 @@ use crate::solve::Solver;
 /// Bytes of a step's output that are kept for the error message.
 const KEPT_OUTPUT: usize = 64 << 10;
 
-pub(super) fn exec(solver: &Solver, id: NodeId, exec: &Exec, below: &[Lower]) -> Result<Executed, StepError> {
+pub(super) fn exec(solver: &Solver, id: NodeId, exec: &Exec, inputs: &[Vec<Lower>]) -> Result<Executed, StepError> {
     let backend = &solver.backend;
-    let snapshot =
-        backend.store.prepare(below, Skeleton::MountPoints).map_err(|source| StepError::Snapshot { source })?;
+    let mounts = StepMounts::make(solver, exec, inputs)?;
+    let snapshot = backend.store.prepare(&inputs[0], Skeleton::MountPoints);
+    let snapshot = snapshot.map_err(|source| StepError::Snapshot { source })?;
     let mut tail = Tail::default();
     let mut output = |bytes: &[u8]| {
         tail.push(bytes);
         backend.progress.event(Event::Output { node: id, bytes });
     };
-    let status = backend.sandbox.run(snapshot.path(), exec, &mut output, &solver.stop);
+    let status = backend.sandbox.run((snapshot.path(), exec), &mounts.lending, &mut output, &solver.stop);
+    drop(mounts);
     if solver.stop.is_cancelled() {
         return Err(StepError::Cancelled);
     }

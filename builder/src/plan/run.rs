@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dockerfile::{Invocation, NetworkMode, Run, Security, Span};
 
+use super::mount::PlannedMounts;
 use super::stage::StageState;
 use super::{PlanError, PlanProblem, PlannedOp};
 use crate::graph::{Exec, InlineFile, Op, RunNetwork};
@@ -22,7 +23,7 @@ pub(crate) fn is_proxy(name: &str) -> bool {
 pub(super) fn run(
     state: &StageState,
     run: &Run,
-    span: Span,
+    (span, PlannedMounts { mounts, inputs }): (Span, PlannedMounts),
     (network, given): (RunNetwork, &BTreeMap<String, String>),
 ) -> Result<PlannedOp, PlanError> {
     refuse(run, span)?;
@@ -50,14 +51,11 @@ pub(super) fn run(
     };
     let created_by = created_by(state, &args);
     let user = state.config.config.user.clone();
-    let exec = Exec { args, script, env, unkeyed_env, cwd: state.directory().to_owned(), user, network };
-    Ok(PlannedOp { op: Op::Exec(exec), from: None, created_by })
+    let exec = Exec { args, script, env, unkeyed_env, cwd: state.directory().to_owned(), user, network, mounts };
+    Ok(PlannedOp { op: Op::Exec(exec), further: inputs, created_by })
 }
 
 fn refuse(run: &Run, span: Span) -> Result<(), PlanError> {
-    if let Some(mount) = run.mounts.first() {
-        return Err(not_built(mount.text.span, "`RUN --mount`"));
-    }
     if let Some(device) = run.devices.first() {
         return Err(not_built(device.text.span, "`RUN --device`"));
     }
