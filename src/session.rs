@@ -76,7 +76,7 @@ impl Session {
         let mut git = GitOptions::new(self.config.path.clone());
         git.proxies = self.config.proxies.clone();
         git.ca_file.clone_from(&self.config.extra_ca);
-        git.ssh_agent.clone_from(&access.ssh_agent);
+        git.ssh_agent = access.ssh_agent().map(Path::to_owned);
         git.authorizations.clone_from(&access.trees);
         Ok(NetworkFiles::new(store, http, Git::new(git), access.files.clone()))
     }

@@ -29,7 +29,12 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     ("http-transport", &[], &[]),
     ("registry-client", &["oci", "http-transport"], &["test-support"]),
     ("remote-files", &["oci", "http-transport"], &["test-support"]),
-    ("builder", &["oci", "layer-store", "registry-client", "remote-files", "runtime", "dockerfile"], &["test-support"]),
+    ("ssh-agent", &[], &[]),
+    (
+        "builder",
+        &["oci", "layer-store", "registry-client", "remote-files", "ssh-agent", "runtime", "dockerfile"],
+        &["test-support"],
+    ),
     (
         "wharf",
         &[
@@ -38,6 +43,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
             "http-transport",
             "registry-client",
             "remote-files",
+            "ssh-agent",
             "runtime",
             "dockerfile",
             "builder",

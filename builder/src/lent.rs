@@ -4,15 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::sync::Arc;
+
+use ssh_agent::Agent;
 
 /// Everything that is lent.
 #[derive(Clone, Debug, Default)]
 pub struct Lent {
     /// Secrets, by id.
     pub secrets: BTreeMap<String, Secret>,
-    /// Sockets of agents, by id.
-    pub agents: BTreeMap<String, PathBuf>,
+    /// Agents, by id.
+    pub agents: BTreeMap<String, Arc<Agent>>,
 }
 
 /// The bytes of a secret; never shown.

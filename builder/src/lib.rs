@@ -18,7 +18,8 @@
 //! | `archive.rs`, `copy.rs`, `unpack.rs`, `draft.rs`, `layer_writer.rs` | where it goes, and the layer |
 //! | `survey.rs` | what a build sees of its context |
 //! | `context_index.rs` | what is known of the build context, so that it is not read again |
-//! | `sandbox.rs`, `rootfs.rs`, `lent.rs` | RUN's way to the runtime; the secrets and agents that it may use |
+//! | `sandbox.rs`, `rootfs.rs` | RUN's way to the runtime |
+//! | `lent.rs`, `mask.rs` | the secrets and agents that it may use, and secrets in what it writes |
 //! | `export.rs`, `transfer.rs` | the image in the store, and between store and registry |
 //!
 //! Invariants: a library prints nothing and reads no environment; a step's result depends on nothing that is not in its key.
@@ -42,6 +43,7 @@ mod graph;
 mod images;
 mod layer_writer;
 mod lent;
+mod mask;
 mod named_context;
 mod oci_layout;
 mod ops;

@@ -65,8 +65,8 @@ pub(crate) struct BuildArgs {
     /// `id=ID,src=FILE`, or `id=ID,env=NAME`
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<String>,
-    /// SSH agent for `RUN --mount=type=ssh` and for git repositories: `default`, which is that of `SSH_AUTH_SOCK`, or
-    /// `ID=SOCKET`
+    /// SSH agent for `RUN --mount=type=ssh` and for git repositories: `default`, which is that of `SSH_AUTH_SOCK`,
+    /// `ID=SOCKET`, or keys: `ID=FILE[,FILE]...`
     #[arg(long, value_name = "AGENT")]
     ssh: Vec<String>,
     /// Stage to build, by name or number [default: the last]

@@ -7,7 +7,10 @@ use runtime::ExitStatus;
 
 use super::mounts::StepMounts;
 use super::{Change, Executed, StepError};
+use crate::exec_mount::ExecMount;
 use crate::graph::{Exec, NodeId};
+use crate::lent::Secret;
+use crate::mask::Mask;
 use crate::progress::Event;
 use crate::solve::Solver;
 
@@ -20,11 +23,14 @@ pub(super) fn exec(solver: &Solver, id: NodeId, exec: &Exec, inputs: &[Vec<Lower
     let snapshot = backend.store.prepare(&inputs[0], Skeleton::MountPoints);
     let snapshot = snapshot.map_err(|source| StepError::Snapshot { source })?;
     let mut tail = Tail::default();
-    let mut output = |bytes: &[u8]| {
+    let mut show = |bytes: &[u8]| {
         tail.push(bytes);
         backend.progress.event(Event::Output { node: id, bytes });
     };
+    let mut mask = Mask::new(secrets(solver, exec));
+    let mut output = |bytes: &[u8]| mask.push(bytes, &mut show);
     let status = backend.sandbox.run((snapshot.path(), exec), &mounts.lending, &mut output, &solver.stop);
+    mask.finish(&mut show);
     drop(mounts);
     if solver.stop.is_cancelled() {
         return Err(StepError::Cancelled);
@@ -37,6 +43,14 @@ pub(super) fn exec(solver: &Solver, id: NodeId, exec: &Exec, inputs: &[Vec<Lower
         }
         status => Err(StepError::Exit { command, status, output: tail.bytes.into() }),
     }
+}
+
+/// Returns the secrets that the process sees.
+fn secrets<'a>(solver: &'a Solver, exec: &'a Exec) -> impl Iterator<Item = &'a [u8]> {
+    exec.mounts.iter().filter_map(|mount| match mount {
+        ExecMount::Secret(mount) => solver.backend.lent.secrets.get(&mount.id).map(Secret::bytes),
+        _ => None,
+    })
 }
 
 /// The end of what a step wrote.

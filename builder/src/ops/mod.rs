@@ -60,6 +60,10 @@ pub enum StepError {
     NoSecret { id: String },
     #[error("the secret `{id}` is no text, and so cannot be the variable `{variable}`")]
     SecretIsNoText { id: String, variable: String },
+    #[error("cannot lend the SSH agent `{id}`")]
+    Agent { id: String, source: std::io::Error },
+    #[error("cannot make a directory for the socket of the SSH agent")]
+    AgentDirectory { source: FileError },
     #[error("the SSH agent `{id}` is not given")]
     NoAgent { id: String },
     #[error("cannot look at the files below")]

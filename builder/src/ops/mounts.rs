@@ -3,17 +3,23 @@
 //! - A path of a stage, an image or a context is opened in its own root, links and all, and mounted by that handle: nothing of the
 //!   host is reached, whoever changes a link meanwhile.
 //! - Files that may be written to are a snapshot of their own, which nobody keeps.
+//! - An agent gets a socket of its own, so that its owner and mode are those of the mount.
 //! - Caches that have to be waited for are taken in the order of their ids, so that two steps never wait for each other.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::Permissions;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dockerfile::Sharing;
-use layer_store::{ActiveSnapshot, CacheMountSpec, CacheSharing, Lower, Skeleton, View};
+use layer_store::{ActiveSnapshot, CacheMountSpec, CacheSharing, Lower, ScratchDirectory, Skeleton, View};
 use runtime::{Access, GeneratedFile, GeneratedKind, Mount, MountSource};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use ssh_agent::Serving;
 
 use super::StepError;
 use crate::exec_mount::{CacheMount, ExecMount, FilesMount, MountAccess, MountedFiles, Need, SecretMount, SshMount};
@@ -35,6 +41,7 @@ pub(super) struct StepMounts {
     _snapshots: Vec<ActiveSnapshot>,
     _views: HashMap<usize, View>,
     _caches: BTreeMap<String, layer_store::CacheMount>,
+    _agents: Vec<(Serving, ScratchDirectory)>,
 }
 
 impl StepMounts {
@@ -47,6 +54,7 @@ impl StepMounts {
             handles: Vec::new(),
             snapshots: Vec::new(),
             views: HashMap::new(),
+            agents: Vec::new(),
         };
         let caches = making.caches(exec)?;
         for mount in &exec.mounts {
@@ -64,8 +72,8 @@ impl StepMounts {
                 ExecMount::Ssh(mount) => making.agent(mount)?,
             }
         }
-        let Making { lending, handles, snapshots, views, .. } = making;
-        Ok(Self { lending, _handles: handles, _snapshots: snapshots, _views: views, _caches: caches })
+        let Making { lending, handles, snapshots, views, agents, .. } = making;
+        Ok(Self { lending, _handles: handles, _snapshots: snapshots, _views: views, _caches: caches, _agents: agents })
     }
 }
 
@@ -77,6 +85,7 @@ struct Making<'a> {
     handles: Vec<OwnedFd>,
     snapshots: Vec<ActiveSnapshot>,
     views: HashMap<usize, View>,
+    agents: Vec<(Serving, ScratchDirectory)>,
 }
 
 impl Making<'_> {
@@ -174,13 +183,19 @@ impl Making<'_> {
     }
 
     fn agent(&mut self, mount: &SshMount) -> Result<(), StepError> {
-        let Some(socket) = self.solver.backend.lent.agents.get(&mount.id) else {
+        let Some(agent) = self.solver.backend.lent.agents.get(&mount.id) else {
             return match mount.need {
                 Need::Optional => Ok(()),
                 Need::Required => Err(StepError::NoAgent { id: mount.id.clone() }),
             };
         };
-        self.bind(socket.clone(), &mount.target, MountAccess::ReadWrite);
+        let directory = self.solver.backend.store.scratch_directory();
+        let directory = directory.map_err(|source| StepError::AgentDirectory { source })?;
+        let socket = directory.path().join("agent");
+        let serving = listen(&socket, mount).and_then(|listener| agent.serve(listener));
+        let serving = serving.map_err(|source| StepError::Agent { id: mount.id.clone(), source })?;
+        self.bind(socket, &mount.target, MountAccess::ReadWrite);
+        self.agents.push((serving, directory));
         if !self.lending.env.iter().any(|entry| entry.starts_with("SSH_AUTH_SOCK=")) {
             self.lending.env.push(format!("SSH_AUTH_SOCK={}", mount.target));
         }
@@ -196,6 +211,21 @@ fn open(root: &Path, files: &MountedFiles) -> Result<OwnedFd, StepError> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     rustix::fs::openat2(&root, files.source.as_str(), flags, Mode::empty(), resolve).map_err(failed)
+}
+
+/// Makes the socket of an agent, for whom the mount says.
+fn listen(path: &Path, mount: &SshMount) -> io::Result<UnixListener> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    // the address of a socket holds a hundred bytes, and the store may be anywhere
+    let directory = std::fs::File::open(directory)?;
+    let address = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+    let listener = UnixListener::bind(&address)?;
+    let (uid, gid) = mount.owner;
+    std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+    std::fs::set_permissions(path, Permissions::from_mode(mount.mode & 0o777))?;
+    Ok(listener)
 }
 
 fn named(handle: &OwnedFd) -> PathBuf {

@@ -14,12 +14,17 @@
 //! Spec: docker's documentation, "Build secrets", "Git authentication for remote contexts" and "HTTP authentication".
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use builder::{Lent, Secret};
 use remote_files::HttpAuthorization;
+use ssh_agent::{Agent, Serving};
+use tempfile::TempDir;
 
 use crate::config::{caller_path, caller_variable};
 use crate::ending::Ending;
@@ -37,9 +42,8 @@ const TOKEN_USER: &str = "x-access-token";
 pub(crate) struct Access {
     pub(crate) files: BTreeMap<String, HttpAuthorization>,
     pub(crate) trees: BTreeMap<String, HttpAuthorization>,
-    /// The socket of the agent that git uses.
-    pub(crate) ssh_agent: Option<PathBuf>,
     pub(crate) lent: Lent,
+    git_agent: Option<GitAgent>,
 }
 
 impl Access {
@@ -51,13 +55,39 @@ impl Access {
             access.add(secret).with_context(|| format!("cannot use the secret of `--secret {}`", shown(word)))?;
         }
         for word in ssh {
-            let (id, socket) = agent(word)?;
-            if id == DEFAULT_AGENT {
-                access.ssh_agent = Some(socket.clone());
-            }
-            access.lent.agents.insert(id, socket);
+            access.add_agent(word).with_context(|| format!("cannot use the agent of `--ssh {}`", shown(word)))?;
         }
         Ok(access)
+    }
+
+    /// Returns the socket of the agent that git uses.
+    pub(crate) fn ssh_agent(&self) -> Option<&Path> {
+        self.git_agent.as_ref().map(|agent| match agent {
+            GitAgent::Other(socket) => socket.as_path(),
+            GitAgent::Keys { socket, .. } => socket.as_path(),
+        })
+    }
+
+    /// Reads `ID[=SOCKET|KEY[,KEY]…]`.
+    fn add_agent(&mut self, word: &str) -> anyhow::Result<()> {
+        let (id, places) = word.split_once('=').unwrap_or((word, ""));
+        let paths: Vec<PathBuf> = match places {
+            "" => vec![caller_path("SSH_AUTH_SOCK").ok_or_else(|| Ending::usage("`SSH_AUTH_SOCK` is not set"))?],
+            places => places.split(',').map(PathBuf::from).collect(),
+        };
+        let is_socket = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        let agent = match &paths[..] {
+            [socket] if places.is_empty() || is_socket(socket) => Arc::new(Agent::forward(socket)?),
+            keys => Arc::new(Agent::of_keys(keys)?),
+        };
+        if id == DEFAULT_AGENT {
+            self.git_agent = Some(match &paths[..] {
+                [socket] if is_socket(socket) => GitAgent::Other(socket.clone()),
+                _ => GitAgent::serve(&agent).context("cannot lend it to git")?,
+            });
+        }
+        self.lent.agents.insert(id.to_owned(), agent);
+        Ok(())
     }
 
     fn add(&mut self, GivenSecret { id, place }: GivenSecret) -> anyhow::Result<()> {
@@ -80,6 +110,23 @@ impl Access {
         }
         self.lent.secrets.insert(id, Secret::new(bytes));
         Ok(())
+    }
+}
+
+/// The agent that git talks to.
+#[derive(Debug)]
+enum GitAgent {
+    Other(PathBuf),
+    Keys { socket: PathBuf, _serving: Serving, _directory: TempDir },
+}
+
+impl GitAgent {
+    /// Gives `agent` a socket that only this user reaches.
+    fn serve(agent: &Arc<Agent>) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let socket = directory.path().join("agent");
+        let serving = agent.serve(UnixListener::bind(&socket)?)?;
+        Ok(Self::Keys { socket, _serving: serving, _directory: directory })
     }
 }
 
@@ -148,16 +195,6 @@ fn file(path: &Path) -> anyhow::Result<Vec<u8>> {
         bail!("`{}` has more than the {MAX_SECRET} bytes of a secret", path.display());
     }
     Ok(bytes)
-}
-
-/// Finds the id and the socket of `ID[=SOCKET]`.
-fn agent(word: &str) -> Result<(String, PathBuf), Ending> {
-    let (id, socket) = word.split_once('=').unwrap_or((word, ""));
-    let none = || Ending::usage(format!("`--ssh {}` needs an agent, but `SSH_AUTH_SOCK` is not set", shown(word)));
-    match socket {
-        "" => Ok((id.to_owned(), caller_path("SSH_AUTH_SOCK").ok_or_else(none)?)),
-        socket => Ok((id.to_owned(), socket.into())),
-    }
 }
 
 #[cfg(test)]
