@@ -55,6 +55,8 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
             StepError::Owner { .. } | StepError::Sandbox { source: SandboxError::User { .. }, .. } => {
                 Some("users are those of the image's /etc/passwd: add one in a step before, or use a number".to_owned())
             }
+            StepError::NoSecret { id } => Some(format!("`--secret id={},src=FILE` gives it", shown(id))),
+            StepError::NoAgent { id } => Some(format!("`--ssh {}` lends one", shown(id))),
             StepError::NoContext => Some(
                 "standard input was the Dockerfile and nothing else: `--file - PATH` takes it from there and has a context"
                     .to_owned(),
@@ -178,7 +180,7 @@ fn registry_of(host: &str) -> &str {
 
 fn of_runtime(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(EnterError::UserNamespace { obstacle, .. } | EnterError::Private { obstacle, .. }) = find(error) {
-        return Some(of_obstacle(*obstacle).to_owned());
+        return Some(self::obstacle(*obstacle).to_owned());
     }
     if let Some(ApplyError::Owner { .. }) = find(error) {
         return Some(
@@ -211,7 +213,8 @@ fn of_run(error: &RunError) -> Option<String> {
     }
 }
 
-fn of_obstacle(obstacle: Obstacle) -> &'static str {
+/// Returns what removes an obstacle to user namespaces.
+pub(crate) fn obstacle(obstacle: Obstacle) -> &'static str {
     match obstacle {
         Obstacle::UnprivilegedClone => {
             "run `sysctl -w kernel.unprivileged_userns_clone=1` as root, or run wharf as root"
