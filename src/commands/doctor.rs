@@ -131,9 +131,11 @@ const SET_UID: &str = "sudo chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap";
 fn ids(runtime: &Runtime) -> Finding {
     match (runtime.privilege(), runtime.missing()) {
         (Privilege::Root, _) => Finding::new("rung", Status::Ok, "root of the machine (3 of 3)"),
-        (Privilege::SubordinateIds, _) => {
-            Finding::new("rung", Status::Ok, "rootless with subordinate ids (2 of 3); the last is root, by `sudo wharf`")
-        }
+        (Privilege::SubordinateIds, _) => Finding::new(
+            "rung",
+            Status::Ok,
+            "rootless with subordinate ids (2 of 3); the last is root, by `sudo wharf`",
+        ),
         (Privilege::SingleId, missing) => {
             let why = missing.map_or_else(String::new, |missing| format!(": {missing}"));
             let what = "rootless with one id (1 of 3), so `chown`, `USER` and most package managers fail";
