@@ -4,7 +4,7 @@ use anyhow::Context;
 use builder::{Connection, ContainerSandbox, RunNetwork, generated_files, make_working_directory};
 use layer_store::{ActiveSnapshot, FindError, Image, ImageId, Lower, Skeleton, Store};
 use oci::{Platform, Reference};
-use runtime::{Container, ExitStatus, NetworkNamespace, User};
+use runtime::{Container, ExitStatus, Limits, NetworkNamespace, User};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::pull::pull_image;
@@ -166,6 +166,7 @@ fn container(
         hostname,
         mounts: Vec::new(),
         network: connection.namespace.clone(),
+        limits: Limits::default(),
     })
 }
 
