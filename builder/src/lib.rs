@@ -82,7 +82,9 @@ pub use resolve::{
     build_arguments, resolve, target_index,
 };
 pub use rootfs::WriteError;
-pub use sandbox::{Connection, ContainerSandbox, Sandbox, SandboxError, generated_files, make_working_directory};
+pub use sandbox::{
+    Connection, ContainerSandbox, Ended, STEP_PIDS, Sandbox, SandboxError, generated_files, make_working_directory,
+};
 pub use select::{SelectError, SelectOptions, Selected, Selection, select};
 pub use solve::{Cache, SolveError};
 pub use spanned::Spanned;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use layer_store::{FrozenLayer, LayerFilesError, Lower, SealError, SnapshotError};
 use oci::DiffId;
-use runtime::{ExitStatus, UserError};
+use runtime::{ExitStatus, LimitHit, UserError};
 
 use crate::content_digest::{ContentDigest, ReadError};
 use crate::copy::CopyError;
@@ -30,7 +30,13 @@ pub(crate) use sources::{Digested, context_digest, keep_indexes, stage_digest};
 #[expect(missing_docs, reason = "each message says what its variant means")]
 pub enum StepError {
     #[error("`{command}` ended with {}", describe(*.status))]
-    Exit { command: String, status: ExitStatus, output: Vec<u8> },
+    Exit {
+        command: String,
+        status: ExitStatus,
+        output: Vec<u8>,
+        #[source]
+        limit_hit: Option<LimitHit>,
+    },
     #[error("cannot run `{command}`")]
     Sandbox { command: String, source: SandboxError },
     #[error("cannot copy from {}", context(.name))]
