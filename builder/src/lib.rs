@@ -91,7 +91,8 @@ pub use resolve::{
 };
 pub use rootfs::WriteError;
 pub use sandbox::{
-    Connection, ContainerSandbox, Lending, Sandbox, SandboxError, generated_files, make_working_directory,
+    Connection, ContainerSandbox, Ended, Lending, STEP_PIDS, Sandbox, SandboxError, generated_files,
+    make_working_directory,
 };
 pub use select::{SelectError, SelectOptions, Selected, Selection, select};
 pub use solve::{Cache, SolveError};

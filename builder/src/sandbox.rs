@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use runtime::network::{Attachment, Network, NetworkConfig, NetworkError};
 use runtime::{
-    Container, ExitStatus, GeneratedFile, GeneratedKind, Mount, NetworkNamespace, RunError, Runtime, Stdio, User,
-    UserError, WaitError,
+    Container, ExitStatus, GeneratedFile, GeneratedKind, LimitHit, Limits, Mount, NetworkNamespace, PidsLimit,
+    RunError, Runtime, Stdio, User, UserError, WaitError,
 };
 use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,17 @@ use crate::graph::{Exec, RunNetwork};
 use crate::rootfs::{Rootfs, WriteError};
 
 const HOSTNAME: &str = "buildkitsandbox";
+/// Most processes of a step, unless the user says otherwise.
+pub const STEP_PIDS: PidsLimit = PidsLimit::WherePossible(4096);
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Its exit code or signal.
+    pub status: ExitStatus,
+    /// The limit that it ran into, which may be why.
+    pub limit_hit: Option<LimitHit>,
+}
 
 /// A place where processes run, with a root filesystem given.
 pub trait Sandbox: Send + Sync {
@@ -32,7 +43,7 @@ pub trait Sandbox: Send + Sync {
         lending: &Lending,
         output: &mut dyn FnMut(&[u8]),
         stop: &CancellationToken,
-    ) -> Result<ExitStatus, SandboxError>;
+    ) -> Result<Ended, SandboxError>;
 }
 
 /// What a process gets for as long as it runs, beside its root filesystem; nothing of it is in its layer.
@@ -70,6 +81,7 @@ pub enum SandboxError {
 pub struct ContainerSandbox {
     runtime: Arc<Runtime>,
     network_config: NetworkConfig,
+    limits: Limits,
     network: OnceLock<Result<Network, Arc<NetworkError>>>,
 }
 
@@ -86,7 +98,14 @@ pub struct Connection {
 impl ContainerSandbox {
     /// Makes a sandbox; its network is started by the first step that needs one.
     pub fn new(runtime: Arc<Runtime>, network_config: NetworkConfig) -> Self {
-        Self { runtime, network_config, network: OnceLock::new() }
+        let limits = Limits { pids: STEP_PIDS, ..Limits::default() };
+        Self { runtime, network_config, limits, network: OnceLock::new() }
+    }
+
+    /// Gives every step these limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     fn network(&self) -> &Result<Network, Arc<NetworkError>> {
@@ -122,9 +141,9 @@ impl Sandbox for ContainerSandbox {
         lending: &Lending,
         output: &mut dyn FnMut(&[u8]),
         stop: &CancellationToken,
-    ) -> Result<ExitStatus, SandboxError> {
+    ) -> Result<Ended, SandboxError> {
         let connection = self.attach(exec.network)?;
-        let container = container(rootfs, exec, (&connection, lending))?;
+        let container = Container { limits: self.limits.clone(), ..container(rootfs, exec, (&connection, lending))? };
         let broken = |errno: rustix::io::Errno| SandboxError::Output { source: errno.into() };
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(broken)?;
         let stderr = writer.try_clone().map_err(|source| SandboxError::Output { source })?;
@@ -140,7 +159,7 @@ impl Sandbox for ContainerSandbox {
         let status = running.wait();
         watch.abort();
         read.map_err(|source| SandboxError::Output { source })?;
-        Ok(status?)
+        Ok(Ended { status: status?, limit_hit: running.limit_hit() })
     }
 }
 
@@ -172,6 +191,7 @@ fn container(
         mounts: lending.mounts.clone(),
         files: files.chain(lending.files.iter().cloned()).collect(),
         network: connection.namespace.clone(),
+        limits: Limits::default(),
     })
 }
 

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::User;
 use crate::terminal::Size;
+use crate::{Limits, User};
 
 /// One process and the world it sees.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Container {
     pub files: Vec<GeneratedFile>,
     /// Which network it sees.
     pub network: NetworkNamespace,
+    /// How much of the machine it may take.
+    pub limits: Limits,
 }
 
 /// Something mounted into a container.

@@ -89,9 +89,9 @@ pub(crate) fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
     make("tmpfs", &options, NO_DEVICES)
 }
 
-/// `/dev/shm`: 64 MiB, for everybody.
-pub(crate) fn shm() -> Result<OwnedFd, Errno> {
-    make("tmpfs", &[("mode", "1777"), ("size", "64m")], NO_DEVICES | NO_PROGRAMS)
+/// `/dev/shm`: for everybody.
+pub(crate) fn shm(size: u64) -> Result<OwnedFd, Errno> {
+    make("tmpfs", &[("mode", "1777"), ("size", &size.to_string())], NO_DEVICES | NO_PROGRAMS)
 }
 
 /// `/dev/pts`: an instance of its own. `tty_group` owns its terminals, where that group exists.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use builder::{
     Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, Findings, ImageSource, NamedContexts, Progress,
-    Pull, RegistryImages, RemoteFiles, RunNetwork, Sandbox,
+    Pull, RegistryImages, RemoteFiles, RunNetwork, STEP_PIDS, Sandbox,
 };
 use oci::{Platform, Reference};
 use remote_files::GitDir;
@@ -36,6 +36,7 @@ use self::named_context::named_contexts;
 use crate::args::truth_value;
 use crate::config::caller_variable;
 use crate::ending::Ending;
+use crate::limit_flags::LimitArgs;
 use crate::output;
 use crate::progress::{self, Shown, Style};
 use crate::report::{self, BuildFailure, DockerfileText};
@@ -102,6 +103,8 @@ pub(crate) struct BuildArgs {
     /// Write the image ID to this file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 impl BuildArgs {
@@ -124,6 +127,7 @@ enum Network {
 /// Builds an image.
 pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     let platform = platform(args)?;
+    let limits = args.limits.limits(STEP_PIDS)?;
     if args.context == "-" && args.file.as_deref() == Some(Path::new("-")) {
         return Err(Ending::usage("standard input cannot be both the build context and the Dockerfile").into());
     }
@@ -157,7 +161,8 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
             report::warnings(&dockerfile, findings);
         }
     };
-    let built = solve((session, &access), request, &shown);
+    let sandbox = Arc::new(session.sandbox().with_limits(limits));
+    let built = solve((session, &access, sandbox), request, &shown);
     let built = built?.map_err(|Failed { error, findings }| {
         tell(&findings);
         BuildFailure { dockerfile: dockerfile.clone(), error, output: shown.seen() }
@@ -199,14 +204,13 @@ fn request(
 
 /// Runs a build; what stops it from outside of the build is the outer error.
 fn solve(
-    (session, access): (&Session, &Access),
+    (session, access, sandbox): (&Session, &Access, Arc<dyn Sandbox>),
     request: BuildRequest,
     shown: &Arc<dyn Shown>,
 ) -> anyhow::Result<Result<Built, Failed>> {
     let store = session.store()?;
     let client = Arc::new(session.client()?);
     let images: Arc<dyn ImageSource> = Arc::new(RegistryImages::new(store.clone(), client));
-    let sandbox: Arc<dyn Sandbox> = Arc::new(session.sandbox());
     let progress: Arc<dyn Progress> = Arc::<dyn Shown>::clone(shown);
     let remote_files: Arc<dyn RemoteFiles> =
         Arc::new(session.network_files(store.clone(), access)?.telling(Arc::clone(&progress)));

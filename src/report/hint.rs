@@ -6,7 +6,7 @@ use builder::{BuildError, CopyError, PlanError, PlanProblem, ResolveProblem, San
 use http_transport::{At, ExchangeError};
 use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TarLayerError, TreeTarError};
 use registry_client::{LoginError, RequestError};
-use runtime::{CommandProblem, EnterError, ExitStatus, Obstacle, RunError};
+use runtime::{CgroupError, CommandProblem, EnterError, ExitStatus, LimitHit, Obstacle, RunError};
 use rustix::io::Errno;
 
 use super::{BuildFailure, find};
@@ -50,6 +50,7 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
             errors.iter().all(is_not_built).then(|| advice.to_owned())
         }
         BuildError::Solve(error) => match &error.source {
+            StepError::Exit { limit_hit: Some(hit), .. } => Some(of_limit(*hit).to_owned()),
             StepError::Exit { status, .. } => Some(of_exit(*status, error.line)),
             StepError::Sandbox { source: SandboxError::Run(error), .. } => of_run(error),
             StepError::Owner { .. } | StepError::Sandbox { source: SandboxError::User { .. }, .. } => {
@@ -85,6 +86,13 @@ fn of_exit(status: ExitStatus, line: Option<usize>) -> String {
             let place = line.map_or_else(|| "the Dockerfile".to_owned(), |line| format!("line {line}"));
             format!("the steps before it are kept: correct {place} and run the same command again")
         }
+    }
+}
+
+fn of_limit(hit: LimitHit) -> &'static str {
+    match hit {
+        LimitHit::Memory { .. } => "give the steps more with `--memory SIZE`, or leave it out",
+        LimitHit::Pids { .. } => "allow more with `--pids-limit NUMBER`, or any number with -1",
     }
 }
 
@@ -209,8 +217,22 @@ fn of_run(error: &RunError) -> Option<String> {
         RunError::UnmappedUser { .. } | RunError::UnmappedGroup { .. } => {
             Some("subordinate ids are missing: add your user to /etc/subuid and /etc/subgid".to_owned())
         }
+        RunError::Limit { source, .. } => of_cgroup(source),
         _ => None,
     }
+}
+
+/// Who may not make cgroups is helped by one that is theirs.
+fn of_cgroup(error: &CgroupError) -> Option<String> {
+    let is_forbidden = match error {
+        CgroupError::Shared { .. } => true,
+        CgroupError::Make { source, .. } | CgroupError::Write { source, .. } => {
+            matches!(Errno::from_io_error(source), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS))
+        }
+        _ => false,
+    };
+    let advice = "limits need root, or, with cgroups v2, a cgroup of your own: `systemd-run --user --scope -p Delegate=yes wharf …`";
+    is_forbidden.then(|| advice.to_owned())
 }
 
 /// Returns what removes an obstacle to user namespaces.

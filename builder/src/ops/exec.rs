@@ -36,12 +36,13 @@ pub(super) fn exec(solver: &Solver, id: NodeId, exec: &Exec, inputs: &[Vec<Lower
         return Err(StepError::Cancelled);
     }
     let command = exec.args.join(" ");
-    match status.map_err(|source| StepError::Sandbox { command: command.clone(), source })? {
+    let ended = status.map_err(|source| StepError::Sandbox { command: command.clone(), source })?;
+    match ended.status {
         ExitStatus::Code(0) => {
             let layer = snapshot.freeze().map_err(|source| StepError::Snapshot { source })?;
             Ok(Executed { change: Change::Frozen(layer), content: None })
         }
-        status => Err(StepError::Exit { command, status, output: tail.bytes.into() }),
+        status => Err(StepError::Exit { command, status, output: tail.bytes.into(), limit_hit: ended.limit_hit }),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use layer_store::{FileError, FrozenLayer, LayerFilesError, Lower, SealError, SnapshotError};
 use oci::DiffId;
-use runtime::{ExitStatus, UserError};
+use runtime::{ExitStatus, LimitHit, UserError};
 
 use crate::content_digest::{ContentDigest, ReadError};
 use crate::copy::CopyError;
@@ -31,7 +31,13 @@ pub(crate) use sources::{Digested, content_keys, context_digest, keep_indexes};
 #[expect(missing_docs, reason = "each message says what its variant means")]
 pub enum StepError {
     #[error("`{command}` ended with {}", describe(*.status))]
-    Exit { command: String, status: ExitStatus, output: Vec<u8> },
+    Exit {
+        command: String,
+        status: ExitStatus,
+        output: Vec<u8>,
+        #[source]
+        limit_hit: Option<LimitHit>,
+    },
     #[error("cannot run `{command}`")]
     Sandbox { command: String, source: SandboxError },
     #[error("cannot copy from {}", context(.name))]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use builder::{
-    Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Event, Exec, FileTree, ImageError,
+    Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Ended, Event, Exec, FileTree, ImageError,
     ImageSource, Lending, Lent, NamedContexts, Owners, Pin, Pinned, Progress, Pull, Remote, RemoteError, RemoteFiles,
     RunNetwork, Sandbox, SandboxError, build,
 };
@@ -33,7 +33,8 @@ impl Sandbox for ToySandbox {
         lending: &Lending,
         output: &mut dyn FnMut(&[u8]),
         stop: &CancellationToken,
-    ) -> Result<ExitStatus, SandboxError> {
+    ) -> Result<Ended, SandboxError> {
+        let ended = |status| Ok(Ended { status, limit_hit: None });
         self.ran.lock().unwrap().push(exec.args.join(" "));
         let args: Vec<&str> = exec.args.iter().map(String::as_str).collect();
         match args[..] {
@@ -43,7 +44,7 @@ impl Sandbox for ToySandbox {
             ["env", to] => std::fs::write(at(rootfs, to), lending.env.join(" ")).unwrap(),
             ["exit", code] => {
                 output(b"about to fail\n");
-                return Ok(ExitStatus::Code(code.parse().unwrap()));
+                return ended(ExitStatus::Code(code.parse().unwrap()));
             }
             ["meet", ..] => self.meet(),
             ["wait"] => {
@@ -52,11 +53,11 @@ impl Sandbox for ToySandbox {
                 while !stop.is_cancelled() && start.elapsed() < PATIENCE {
                     std::thread::yield_now();
                 }
-                return Ok(ExitStatus::Signal(9));
+                return ended(ExitStatus::Signal(9));
             }
             _ => panic!("no such toy: {args:?}"),
         }
-        Ok(ExitStatus::Code(0))
+        ended(ExitStatus::Code(0))
     }
 }
 
