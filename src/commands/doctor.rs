@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use builder::{ContainerSandbox, Exec, Lending, RunNetwork, Sandbox, SandboxError};
 use layer_store::{Skeleton, Store};
-use runtime::{CommandProblem, EnterError, Missing, Privilege, RunError, Runtime};
+use runtime::{CommandProblem, EnterError, Limits, Missing, Privilege, RunError, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::listing::{Field, Format, Listing};
@@ -185,8 +185,10 @@ fn examine(runtime: Arc<Runtime>, session: &Session) -> Vec<Finding> {
         Err(error) => return vec![unmountable(&store, &error)],
     };
     let mut findings = vec![Finding::new("store", Status::Ok, format!("overlay in {}", store.root().display()))];
-    let sandbox = ContainerSandbox::new(runtime, session.network_config());
-    findings.push(container(&sandbox, snapshot.path()));
+    let sandbox = || ContainerSandbox::new(Arc::clone(&runtime), session.network_config());
+    findings.push(container(&sandbox(), snapshot.path()));
+    findings.push(limits(sandbox(), snapshot.path()));
+    let sandbox = sandbox();
     findings.push(match sandbox.attach(RunNetwork::Default) {
         Ok(_) => Finding::new("network", Status::Ok, "outbound TCP and UDP over IPv4, through this process"),
         Err(error) => Finding::broken("network", &error).fix("`--network=none` and `--network=host` work without it"),
@@ -202,6 +204,25 @@ fn unmountable(store: &Store, error: &layer_store::SnapshotError) -> Finding {
 
 /// Starts a container up to its command, which is not there: so everything before it worked.
 fn container(sandbox: &ContainerSandbox, rootfs: &Path) -> Finding {
+    match start(sandbox, rootfs) {
+        Ok(()) => Finding::new("container", Status::Ok, "namespaces, mounts, capabilities and system call filter"),
+        Err(error) => Finding::broken("container", &error),
+    }
+}
+
+/// Starts one with a limit of memory.
+fn limits(sandbox: ContainerSandbox, rootfs: &Path) -> Finding {
+    let limits = Limits { memory: Some(64 << 20), ..Limits::default() };
+    match start(&sandbox.with_limits(limits), rootfs) {
+        Ok(()) => Finding::new("limits", Status::Ok, "of memory, processors and processes, by cgroups"),
+        Err(error) => {
+            let finding = Finding::broken("limits", &error);
+            Finding { status: Status::Note, ..finding }.fix("root, or with cgroups v2: systemd-run --user --scope -p Delegate=yes wharf …")
+        }
+    }
+}
+
+fn start(sandbox: &ContainerSandbox, rootfs: &Path) -> Result<(), SandboxError> {
     let exec = Exec {
         args: vec!["/wharf-doctor".to_owned()],
         script: None,
@@ -214,10 +235,8 @@ fn container(sandbox: &ContainerSandbox, rootfs: &Path) -> Finding {
     };
     let stop = CancellationToken::new();
     match sandbox.run((rootfs, &exec), &Lending::default(), &mut |_| {}, &stop) {
-        Err(SandboxError::Run(RunError::Command { problem: CommandProblem::NotFound, .. })) | Ok(_) => {
-            Finding::new("container", Status::Ok, "namespaces, mounts, capabilities and system call filter")
-        }
-        Err(error) => Finding::broken("container", &error),
+        Err(SandboxError::Run(RunError::Command { problem: CommandProblem::NotFound, .. })) | Ok(_) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
