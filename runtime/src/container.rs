@@ -58,12 +58,49 @@ pub enum MountSource {
         access: Access,
     },
     /// An empty directory in memory that ends with the container.
-    Tmpfs {
-        /// Most bytes it can hold; `None` is the kernel's default, half of the memory.
-        size: Option<u64>,
-        /// Permission bits of its root.
-        mode: u32,
-    },
+    Tmpfs(Tmpfs),
+}
+
+/// A file system in memory. Device nodes in it do not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// Most bytes it can hold; `None` is the kernel's default, half of the memory.
+    pub size: Option<u64>,
+    /// Most files it can hold; `None` is the kernel's default.
+    pub inodes: Option<u64>,
+    /// Permission bits of its root.
+    pub mode: u32,
+    /// Uid and gid of its root.
+    pub owner: (u32, u32),
+    /// Whether the container may write to it.
+    pub access: Access,
+    /// Which programs in it run.
+    pub programs: Programs,
+}
+
+impl Default for Tmpfs {
+    /// Everybody's directory, like `/tmp`.
+    fn default() -> Self {
+        Self {
+            size: None,
+            inodes: None,
+            mode: 0o1777,
+            owner: (0, 0),
+            access: Access::ReadWrite,
+            programs: Programs::SetUid,
+        }
+    }
+}
+
+/// Which programs of a file system run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programs {
+    /// None.
+    None,
+    /// All, with the rights of who runs them.
+    Plain,
+    /// All; set-uid and set-gid bits and capabilities count.
+    SetUid,
 }
 
 /// Whether a mount can be written to.

@@ -19,7 +19,7 @@ use rustix::mount::{
 };
 
 use crate::sys::{Reach, restrict_mount};
-use crate::{Access, GeneratedFile, GeneratedKind};
+use crate::{Access, GeneratedFile, GeneratedKind, Programs, Tmpfs};
 
 /// The device nodes of `/dev`, with the number each must have: null, zero, full, random, urandom, tty.
 pub(crate) const DEVICES: [(&CStr, u32, u32); 6] =
@@ -81,12 +81,23 @@ pub(crate) fn bind(path: &Path, access: Access) -> Result<OwnedFd, Errno> {
 }
 
 /// An empty directory in memory.
-pub(crate) fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
-    let mode = format!("{:o}", mode & 0o7777);
-    let size = size.map(|size| size.to_string());
-    let mut options = vec![("mode", mode.as_str())];
-    options.extend(size.as_deref().map(|size| ("size", size)));
-    make("tmpfs", &options, NO_DEVICES)
+pub(crate) fn tmpfs(tmpfs: &Tmpfs) -> Result<OwnedFd, Errno> {
+    let (uid, gid) = tmpfs.owner;
+    let mut options =
+        vec![("mode", format!("{:o}", tmpfs.mode & 0o7777)), ("uid", uid.to_string()), ("gid", gid.to_string())];
+    options.extend(tmpfs.size.map(|size| ("size", size.to_string())));
+    options.extend(tmpfs.inodes.map(|inodes| ("nr_inodes", inodes.to_string())));
+    let options: Vec<(&str, &str)> = options.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let programs = match tmpfs.programs {
+        Programs::None => NO_PROGRAMS,
+        Programs::Plain => MountAttrFlags::MOUNT_ATTR_NOSUID,
+        Programs::SetUid => MountAttrFlags::empty(),
+    };
+    let access = match tmpfs.access {
+        Access::ReadOnly => MountAttrFlags::MOUNT_ATTR_RDONLY,
+        Access::ReadWrite => MountAttrFlags::empty(),
+    };
+    make("tmpfs", &options, NO_DEVICES | programs | access)
 }
 
 /// `/dev/shm`: for everybody.

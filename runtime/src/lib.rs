@@ -40,7 +40,9 @@ pub mod terminal;
 mod users;
 
 pub use cgroup::{CgroupError, Limit};
-pub use container::{Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, NetworkNamespace, Stdio};
+pub use container::{
+    Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, NetworkNamespace, Programs, Stdio, Tmpfs,
+};
 pub use enter::{EnterError, Missing, Obstacle, Privilege, enter};
 pub use limits::{
     Bound, CpuQuota, DEFAULT_SHM_SIZE, IoKind, IoRate, LimitHit, Limits, NumberList, NumberListError, PidsLimit,

@@ -233,7 +233,7 @@ impl World {
     fn mounts(&mut self, container: &Container) -> Result<Vec<PlannedMount>, RunError> {
         let mut planned = Vec::new();
         for mount in in_mount_order(container) {
-            let handle = open_source(&mount.source)?;
+            let handle = open_source(mount)?;
             let stat = rustix::fs::fstat(&handle).map_err(|errno| prepare_error(&mount.target, errno.into()))?;
             let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             let kind = if is_directory { Kind::Directory } else { Kind::File };
@@ -264,11 +264,11 @@ pub(crate) fn in_mount_order(container: &Container) -> Vec<&Mount> {
     mounts
 }
 
-fn open_source(source: &MountSource) -> Result<OwnedFd, RunError> {
-    match source {
+fn open_source(mount: &Mount) -> Result<OwnedFd, RunError> {
+    match &mount.source {
         MountSource::Bind { path, access } => detached::bind(path, *access)
             .map_err(|errno| RunError::MountSource { path: path.clone(), source: errno.into() }),
-        MountSource::Tmpfs { size, mode } => prepare("a tmpfs", detached::tmpfs(*size, *mode)),
+        MountSource::Tmpfs(tmpfs) => prepare(&format!("a tmpfs for `{}`", mount.target), detached::tmpfs(tmpfs)),
     }
 }
 

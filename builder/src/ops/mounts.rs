@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use dockerfile::Sharing;
 use layer_store::{ActiveSnapshot, CacheMountSpec, CacheSharing, Lower, ScratchDirectory, Skeleton, View};
-use runtime::{Access, GeneratedFile, GeneratedKind, Mount, MountSource};
+use runtime::{Access, GeneratedFile, GeneratedKind, Mount, MountSource, Tmpfs};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use ssh_agent::Serving;
 
@@ -30,8 +30,6 @@ use crate::solve::Solver;
 
 /// How long a step waits before it asks for a cache again that somebody else has.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// As docker mounts one.
-const TMPFS_MODE: u32 = 0o1777;
 
 /// The mounts of one process.
 pub(super) struct StepMounts {
@@ -65,7 +63,7 @@ impl StepMounts {
                     making.bind(path, &mount.target, mount.access);
                 }
                 ExecMount::Tmpfs(mount) => {
-                    let source = MountSource::Tmpfs { size: mount.size, mode: TMPFS_MODE };
+                    let source = MountSource::Tmpfs(Tmpfs { size: mount.size, ..Tmpfs::default() });
                     making.lending.mounts.push(Mount { source, target: mount.target.clone() });
                 }
                 ExecMount::Secret(mount) => making.secret(mount)?,

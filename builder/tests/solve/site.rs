@@ -72,7 +72,7 @@ pub(crate) fn mounted(lending: &Lending, path: &str) -> Option<PathBuf> {
         MountSource::Bind { path: source, .. } => {
             Some(source.join(path.strip_prefix(&mount.target)?.strip_prefix('/')?))
         }
-        MountSource::Tmpfs { .. } => None,
+        MountSource::Tmpfs(_) => None,
     })
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use runtime::{Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, RunError, Runtime};
+use runtime::{
+    Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, Programs, RunError, Runtime, Tmpfs,
+};
 
 use crate::image::{Image, output, run, start};
 use crate::{Test, tests};
@@ -15,6 +17,7 @@ pub(crate) const TESTS: &[Test] = tests![
     existing_targets_stay_as_they_are,
     a_read_only_bind_cannot_be_written_through,
     a_tmpfs_has_its_size_and_mode,
+    a_tmpfs_has_its_owner_and_says_who_may_write_and_run,
     a_target_below_another_mount_is_made_inside_it,
     a_handle_can_be_bound,
     generated_files_are_private_and_writable,
@@ -32,7 +35,7 @@ fn bind(path: &Path, target: &str, access: Access) -> Mount {
 }
 
 fn tmpfs(target: &str) -> Mount {
-    Mount { source: MountSource::Tmpfs { size: None, mode: 0o755 }, target: target.to_owned() }
+    Mount { source: MountSource::Tmpfs(Tmpfs { mode: 0o755, ..Tmpfs::default() }), target: target.to_owned() }
 }
 
 fn file(path: &str, contents: &str) -> GeneratedFile {
@@ -119,10 +122,27 @@ fn a_read_only_bind_cannot_be_written_through(runtime: &Runtime) {
 fn a_tmpfs_has_its_size_and_mode(runtime: &Runtime) {
     let image = Image::new();
     let mut container = image.shell("stat -c %a /t; head -c 100000 /dev/zero > /t/a; wc -c < /t/a");
-    let source = MountSource::Tmpfs { size: Some(65_536), mode: 0o1777 };
+    let source = MountSource::Tmpfs(Tmpfs { size: Some(65_536), ..Tmpfs::default() });
     container.mounts = vec![Mount { source, target: "/t".to_owned() }];
     let outcome = run(runtime, &container).unwrap();
     assert_eq!(outcome.stdout, "1777\n65536\n", "{outcome:?}");
+}
+
+fn a_tmpfs_has_its_owner_and_says_who_may_write_and_run(runtime: &Runtime) {
+    let image = Image::new();
+    let look = "sed -n 's|^[^ ]* /t tmpfs \\([a-z,]*\\),relatime.*|\\1|p' /proc/self/mounts; stat -c '%u:%g' /t; \
+                for i in echo 2 3 4; do cp /bin/busybox /t/$i 2>/dev/null && echo $i; done; /t/echo ran 2>/dev/null || echo $?";
+    let check = |change: &dyn Fn(&mut Tmpfs), expected: &str| {
+        let mut tmpfs = Tmpfs { owner: (1, 2), inodes: Some(4), ..Tmpfs::default() };
+        change(&mut tmpfs);
+        let mut container = image.shell(look);
+        container.mounts = vec![Mount { source: MountSource::Tmpfs(tmpfs), target: "/t".to_owned() }];
+        assert_eq!(run(runtime, &container).unwrap().stdout, expected);
+    };
+    check(&|_| (), "rw,nodev\n1:2\necho\n2\n3\nran\n");
+    check(&|tmpfs| tmpfs.programs = Programs::Plain, "rw,nosuid,nodev\n1:2\necho\n2\n3\nran\n");
+    check(&|tmpfs| tmpfs.programs = Programs::None, "rw,nosuid,nodev,noexec\n1:2\necho\n2\n3\n126\n");
+    check(&|tmpfs| tmpfs.access = Access::ReadOnly, "ro,nodev\n1:2\n127\n");
 }
 
 fn a_target_below_another_mount_is_made_inside_it(runtime: &Runtime) {
