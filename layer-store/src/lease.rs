@@ -30,7 +30,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use crate::file_error::failed;
 use crate::remove_tree::remove_tree;
 use crate::store::{Inner, list};
-use crate::{FileError, ImageId, Store, sys};
+use crate::{FileError, ImageId, Store, VolumeName, sys};
 
 /// How long a partial download is kept for somebody to continue it.
 const PARTIAL_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -41,6 +41,7 @@ pub(crate) enum Held {
     Layer(DiffId),
     Blob(Digest),
     Image(ImageId),
+    Volume(VolumeName),
 }
 
 /// What commands hold, for those who remove.
@@ -115,6 +116,7 @@ impl Held {
             Self::Layer(diff_id) => format!("layer {diff_id}\n"),
             Self::Blob(digest) => format!("blob {digest}\n"),
             Self::Image(id) => format!("image {id}\n"),
+            Self::Volume(name) => format!("volume {name}\n"),
         }
     }
 }
@@ -123,12 +125,13 @@ impl FromStr for Held {
     type Err = ();
 
     fn from_str(line: &str) -> Result<Self, ()> {
-        let (kind, digest) = line.split_once(' ').ok_or(())?;
-        let digest = digest.parse::<Digest>().map_err(drop)?;
+        let (kind, name) = line.split_once(' ').ok_or(())?;
+        let digest = || name.parse::<Digest>().map_err(drop);
         match kind {
-            "layer" => Ok(Self::Layer(DiffId(digest))),
-            "blob" => Ok(Self::Blob(digest)),
-            "image" => Ok(Self::Image(ImageId(digest))),
+            "layer" => Ok(Self::Layer(DiffId(digest()?))),
+            "blob" => Ok(Self::Blob(digest()?)),
+            "image" => Ok(Self::Image(ImageId(digest()?))),
+            "volume" => name.parse().map(Self::Volume).map_err(drop),
             _ => Err(()),
         }
     }

@@ -4,6 +4,7 @@
 //! blob ──apply──▶ layer (tree) ──prepare──▶ active snapshot ──freeze──▶ frozen layer ──seal──▶ layer ──layer_blob──▶ blob
 //!                                  (overlay mount)          (rename)                (diff ID, rename)      (gzip)
 //! entries ──begin_tar──▶ layer (tar) ──prepare, view──▶ layer (tree)              layer (tar) ──layer_blob──▶ blob
+//! an image's directory ──fill──▶ volume
 //! layers ──files──▶ what is at a path, without a mount
 //! ```
 //!
@@ -18,10 +19,12 @@
 //! | `files` | the files of a stack without a mount |
 //! | `cache_mounts` | directories that stay between builds |
 //! | `images`, `tags`, `find`, `manifest`, `cache`, `contexts` | images, their names and documents; build-cache records |
+//! | `volumes`, `volume_name`, `volume_fill` | named volumes of containers, and what an image puts into them |
 //! | `usage`, `needs`, `prune`, `remove_image`, `remove_tree` | looking after the store |
 //!
 //! Invariants: nothing is visible before it is complete (written in `tmp/`, then renamed); no index is shared, so an unreadable
-//! file costs only what it describes; the digits of a digest, of a cache key, and generated names are all that paths are made of.
+//! file costs only what it describes; the digits of a digest, of a cache key, names of volumes, and generated names are all that
+//! paths are made of.
 
 #![forbid(unsafe_code)]
 
@@ -57,6 +60,9 @@ mod tree_form;
 mod tree_tar;
 mod unpack;
 mod usage;
+mod volume_fill;
+mod volume_name;
+mod volumes;
 
 pub use apply::{ApplyError, TarError};
 pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
@@ -78,3 +84,6 @@ pub use tar_layer::{TarEntry, TarKind, TarLayer, TarLayerError};
 pub use tree_tar::TreeTarError;
 pub use unpack::{Ownership, UnpackError, Unpacked};
 pub use usage::{Share, Usage, UsageError};
+pub use volume_fill::{CopyUp, FillError, FilledVolume};
+pub use volume_name::{VolumeName, VolumeNameError};
+pub use volumes::{Volume, VolumeError, VolumePrune};

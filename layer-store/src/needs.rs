@@ -100,7 +100,7 @@ impl Contents {
             match held {
                 Held::Layer(diff_id) => drop(needed.layers.insert(diff_id.clone())),
                 Held::Blob(digest) => drop(needed.blobs.insert(digest.clone())),
-                Held::Image(_) => {}
+                Held::Image(_) | Held::Volume(_) => {}
             }
         }
         for blobs in needed.layers.iter().filter_map(|diff_id| self.layers.get(diff_id)) {

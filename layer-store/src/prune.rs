@@ -9,6 +9,7 @@
 //! - What a running command holds stays. Layers and blobs that nobody needs always go.
 //! - On a full disk nothing can be renamed into `tmp/`: then victims are deleted in place, each record before its content.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -46,7 +47,7 @@ pub enum PruneImages {
     All,
 }
 
-/// A condition on the labels of an image.
+/// A condition on labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are a label's own")]
 pub enum LabelFilter {
@@ -56,12 +57,25 @@ pub enum LabelFilter {
     HasNot { key: String, value: Option<String> },
 }
 
+impl LabelFilter {
+    /// Tells whether it holds of these labels.
+    pub fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+        let has = |key: &String, value: &Option<String>| {
+            labels.get(key).is_some_and(|label| value.as_ref().is_none_or(|value| label == value))
+        };
+        match self {
+            Self::Has { key, value } => has(key, value),
+            Self::HasNot { key, value } => !has(key, value),
+        }
+    }
+}
+
 /// Something that was removed, or would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freed {
     /// What it was.
     pub what: FreedKind,
-    /// Its name: a reference, an image ID, a diff ID, a digest, a cache key, a file.
+    /// Its name: a reference, an image ID, a diff ID, a digest, a cache key, a file, a volume's.
     pub name: String,
     /// Why nobody needs it.
     pub why: &'static str,
@@ -80,6 +94,7 @@ pub enum FreedKind {
     Layer,
     Blob,
     Temporary,
+    Volume,
 }
 
 /// Why a store could not be pruned.
@@ -188,10 +203,7 @@ impl Store {
         let bytes = std::fs::read(self.blob_path(&id.0)).unwrap_or_default();
         // an image whose config cannot be read has no labels that could be asked for
         let Ok(config) = serde_json::from_slice::<oci::ImageConfig>(&bytes) else { return false };
-        filters.iter().all(|filter| match filter {
-            LabelFilter::Has { key, value } => has_label(&config, key, value.as_deref()),
-            LabelFilter::HasNot { key, value } => !has_label(&config, key, value.as_deref()),
-        })
+        filters.iter().all(|filter| filter.holds(&config.config.labels))
     }
 
     fn why_forget(&self, what: &Prune, file: &CacheFile, contents: &Contents) -> Option<&'static str> {
@@ -265,7 +277,7 @@ fn remove_in_place(victims: Vec<Victim>, _lock: StoreLock) -> Result<Vec<Freed>,
     let mut all = Vec::new();
     for Victim { freed, path } in victims {
         let Some(freed) = measured(freed, &path) else { continue };
-        if freed.what == FreedKind::Layer {
+        if matches!(freed.what, FreedKind::Layer | FreedKind::Volume) {
             let record = path.join("record.json");
             if exists(&record)? {
                 std::fs::remove_file(&record).map_err(failed("remove", &record))?;
@@ -285,10 +297,6 @@ pub(crate) fn measured(freed: Freed, path: &Path) -> Option<Freed> {
 
 fn is_before(until: Option<SystemTime>, stored: Option<SystemTime>) -> bool {
     until.is_none_or(|until| stored.is_some_and(|stored| stored < until))
-}
-
-fn has_label(config: &oci::ImageConfig, key: &str, value: Option<&str>) -> bool {
-    config.config.labels.get(key).is_some_and(|label| value.is_none_or(|value| label == value))
 }
 
 fn cache_name(file: &CacheFile) -> String {

@@ -9,6 +9,7 @@
 //!   cache/<key>.json             cache key → layer
 //!   contexts/<hex>               what builders remember of a build context or a fetched file
 //!   mounts/<hex>/                cache mounts (see `cache_mounts`)
+//!   volumes/<name>/              _data/ and record.json: a named volume of containers
 //!   leases/                      `lock`, and one locked file per running command
 //!   tmp/<lease>/                 a running command's unfinished work;  tmp/partial-…: downloads that can resume
 //! ```
@@ -28,7 +29,7 @@ use crate::file_error::failed;
 use crate::files::TarIndexes;
 use crate::lease::{self, Lease};
 use crate::overlay::OverlayXattrs;
-use crate::{CacheKey, FileError, ImageId, Skeleton};
+use crate::{CacheKey, FileError, ImageId, Skeleton, VolumeName};
 
 /// A directory of blobs, layers, images, tags and cache records.
 ///
@@ -55,8 +56,8 @@ pub enum OpenError {
     File(#[from] FileError),
 }
 
-const DIRECTORIES: [&str; 10] =
-    ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "contexts", "mounts", "leases", "tmp"];
+const DIRECTORIES: [&str; 11] =
+    ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "contexts", "mounts", "volumes", "leases", "tmp"];
 
 impl Store {
     /// Opens the store in `root`, and makes it if it is not there.
@@ -119,6 +120,10 @@ impl Store {
 
     pub(crate) fn cache_path(&self, key: &CacheKey) -> PathBuf {
         self.root().join("cache").join(format!("{key}.json"))
+    }
+
+    pub(crate) fn volume_path(&self, name: &VolumeName) -> PathBuf {
+        self.root().join("volumes").join(name.as_str())
     }
 
     /// Returns this command's lease, and takes it out on first use.

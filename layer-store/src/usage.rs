@@ -4,6 +4,7 @@
 //! |---|---|
 //! | images | layers and blobs that an image needs, records of images and names |
 //! | build cache | layers and blobs that only cache records need, these records, what is remembered of build contexts, and cache mounts |
+//! | volumes | named volumes, with their records |
 //! | other | everything else: unfinished work, interrupted downloads, garbage, the directories themselves |
 //!
 //! Their sum is what `du -s --block-size=1` finds: every file once however many names it has, every directory, and nothing on
@@ -31,6 +32,8 @@ pub struct Usage {
     pub images: Share,
     /// Build-cache records, with the layers and blobs that only they need, what is remembered of build contexts, and cache mounts.
     pub build_cache: Share,
+    /// Named volumes.
+    pub volumes: Share,
     /// Everything else, in bytes.
     pub other: u64,
 }
@@ -38,7 +41,7 @@ pub struct Usage {
 /// One part of a [`Usage`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// How many images or records there are.
+    /// How many images, records or volumes there are.
     pub count: u64,
     /// How many of them running commands use.
     pub active: u64,
@@ -51,7 +54,7 @@ pub struct Share {
 impl Usage {
     /// Returns all bytes on disk.
     pub fn total(&self) -> u64 {
-        self.images.size + self.build_cache.size + self.other
+        self.images.size + self.build_cache.size + self.volumes.size + self.other
     }
 }
 
@@ -93,6 +96,7 @@ impl Store {
         let mounts = measure("mounts")?;
         let cached = measure("cache")?.sum() + measure("contexts")?.sum() + mounts.sum();
         let used = used_mounts(&mounts)?;
+        let volumes = measure("volumes")?;
         let total = disk_size(self.root()).map_err(failed("measure", self.root()))?.unwrap_or(0);
         let contents = Contents::read(self)?;
         let holds = self.read_holds()?;
@@ -125,11 +129,24 @@ impl Store {
             size: sum(&minus(&by_cache, &by_images)) + cached,
             reclaimable: sum(&minus(&by_cache, &without_cache)) + cached - used.sum(),
         };
-        Ok(Usage { images, build_cache, other: total.saturating_sub(images.size + build_cache.size) })
+        let volumes = self.volumes_share(&volumes, &holds);
+        let known = images.size + build_cache.size + volumes.size;
+        Ok(Usage { images, build_cache, volumes, other: total.saturating_sub(known) })
     }
 
     fn sizes(&self, directory: &str, seen: &mut HashSet<(u64, u64)>) -> Result<Sizes, FileError> {
         sizes_in(&self.root().join(directory), seen)
+    }
+
+    fn volumes_share(&self, sizes: &Sizes, holds: &Holds) -> Share {
+        let is_held = |path: &&PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            name.is_some_and(|name| holds.has(&Held::Volume(name)))
+        };
+        let held: Vec<&PathBuf> = sizes.0.keys().filter(is_held).collect();
+        let held_size: u64 = held.iter().map(|path| sizes.of(path)).sum();
+        let (count, active, size) = (sizes.0.len() as u64, held.len() as u64, sizes.sum());
+        Share { count, active, size, reclaimable: size - held_size }
     }
 
     fn blob_sizes(&self, seen: &mut HashSet<(u64, u64)>) -> Result<Sizes, FileError> {

@@ -14,3 +14,4 @@ mod snapshots;
 mod tar;
 mod tar_layers;
 mod unpack;
+mod volumes;

@@ -1,5 +1,6 @@
 //! Usage, prune and removal: what goes, what stays, and that the numbers are `du`'s.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -68,6 +69,27 @@ fn usage_is_what_du_finds() {
     assert_eq!((usage.images.active, usage.build_cache.active), (0, 0));
     assert_eq!((usage.images.reclaimable, usage.build_cache.reclaimable), (usage.images.size, usage.build_cache.size));
     assert!(usage.images.size > 50_000 && usage.build_cache.size > 390_000 && usage.other > 10_000);
+}
+
+#[test]
+fn volumes_are_measured_as_du_does_it_and_are_reclaimable_unless_they_are_used() {
+    let place = Place::new();
+    let volume = |name: &str| place.store.make_volume(&name.parse().unwrap(), &BTreeMap::new()).unwrap();
+    std::fs::write(volume("one").data.join("f"), vec![1; 70_000]).unwrap();
+    std::fs::hard_link(volume("one").data.join("f"), volume("one").data.join("g")).unwrap();
+    std::fs::write(volume("two").data.join("f"), vec![1; 20_000]).unwrap();
+    let place = place.reopen();
+    let other = layer_store::Store::open(place.store.root()).unwrap();
+    let used = other.use_volume(&"two".parse().unwrap(), &BTreeMap::new(), None).unwrap();
+    let usage = place.store.usage().unwrap();
+    assert_eq!(usage.total(), du(&place));
+    let volumes = usage.volumes;
+    assert_eq!((volumes.count, volumes.active), (2, 1));
+    assert!(volumes.reclaimable > 70_000 && volumes.reclaimable < 100_000, "{volumes:?}");
+    assert!(volumes.size > volumes.reclaimable + 20_000 && volumes.size < 150_000, "{volumes:?}");
+    drop((used, other));
+    let volumes = place.store.usage().unwrap().volumes;
+    assert_eq!((volumes.active, volumes.reclaimable), (0, volumes.size));
 }
 
 #[test]
