@@ -14,7 +14,8 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, HistoryArgs, ImagePruneArgs, ImagesArgs,
-    InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs,
+    InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs, VolumeCreateArgs,
+    VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };
 
 /// Builds container images from Dockerfiles, keeps them in a local store and moves them to and from registries.
@@ -74,6 +75,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ContextCommand,
     },
+    /// Manage volumes
+    Volume {
+        #[command(subcommand)]
+        command: VolumeCommand,
+    },
     /// Manage the store
     System {
         #[command(subcommand)]
@@ -120,6 +126,22 @@ pub(crate) enum ContextCommand {
     /// List what a build can see
     #[command(visible_alias = "list")]
     Ls(ContextLsArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Make a volume
+    Create(VolumeCreateArgs),
+    /// Show everything about volumes
+    Inspect(VolumeInspectArgs),
+    /// List volumes
+    #[command(visible_alias = "list")]
+    Ls(VolumeLsArgs),
+    /// Remove volumes that nothing uses
+    Prune(VolumePruneArgs),
+    /// Remove volumes
+    #[command(visible_alias = "remove")]
+    Rm(VolumeRmArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -209,6 +231,7 @@ impl Command {
             Self::Build(args) => args.builds(),
             Self::Run(_) | Self::Pull(_) | Self::Push(_) | Self::Rmi(_) => true,
             Self::Image { .. } | Self::Builder { .. } | Self::System { .. } => true,
+            Self::Volume { command } => matches!(command, VolumeCommand::Prune(_) | VolumeCommand::Rm(_)),
             Self::Images(_) | Self::History(_) | Self::Inspect(_) | Self::Tag(_) => false,
             Self::Login(_) | Self::Logout(_) | Self::Version(_) | Self::Context { .. } => false,
             // enters it itself, to tell what keeps it from that
@@ -295,10 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn only_what_builds_needs_namespaces() {
-        for (line, expected) in
-            [("build .", true), ("build --check .", false), ("build --call=targets .", false), ("context ls", false)]
-        {
+    fn only_what_touches_files_of_others_needs_namespaces() {
+        for (line, expected) in [
+            ("build .", true),
+            ("build --check .", false),
+            ("build --call=targets .", false),
+            ("context ls", false),
+            ("volume ls", false),
+            ("volume rm ab", true),
+        ] {
             assert_eq!(parse(line).unwrap().needs_namespace(), expected, "{line}");
         }
     }

@@ -10,8 +10,8 @@
 //! | `args`, `commands/` | the command line, and one file for each verb |
 //! | `config` | the only reader of environment and home directory |
 //! | `session` | what a verb works with: store, client, tokio, Ctrl-C |
-//! | `container`, `stdio`, `forwarded_signals` | `wharf run` |
 //! | `limit_flags` | what a container may take |
+//! | `container`, `mounts`, `stdio`, `forwarded_signals` | `wharf run` |
 //! | `report/`, `ending` | errors with their causes and one hint; exit codes |
 //! | `progress/`, `transfer_report` | what people see while something runs |
 //! | `output`, `shown`, `table`, `template`, `age`, `size` | what is printed |
@@ -29,6 +29,7 @@ mod forwarded_signals;
 mod image_view;
 mod limit_flags;
 mod listing;
+mod mounts;
 mod output;
 mod progress;
 mod prompt;

@@ -23,7 +23,7 @@ use crate::file_error::failed;
 use crate::lease::{Held, Holds};
 use crate::needs::{Contents, Needed};
 use crate::store::list;
-use crate::{FileError, Store, sys};
+use crate::{FileError, Store, VolumeName, sys};
 
 /// What the store takes on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,6 +136,16 @@ impl Store {
 
     fn sizes(&self, directory: &str, seen: &mut HashSet<(u64, u64)>) -> Result<Sizes, FileError> {
         sizes_in(&self.root().join(directory), seen)
+    }
+
+    /// Returns what a volume takes on disk; none is 0.
+    ///
+    /// # Errors
+    ///
+    /// [`UsageError::File`] when it cannot be read.
+    pub fn volume_size(&self, name: &VolumeName) -> Result<u64, UsageError> {
+        let path = self.volume_path(name);
+        Ok(disk_size(&path).map_err(failed("measure", &path))?.unwrap_or(0))
     }
 
     fn volumes_share(&self, sizes: &Sizes, holds: &Holds) -> Share {

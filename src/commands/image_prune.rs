@@ -97,6 +97,7 @@ pub(super) fn planned(freed: &[Freed]) -> String {
         FreedKind::Layer => "layer",
         FreedKind::Blob => "blob",
         FreedKind::Temporary => "unfinished download",
+        FreedKind::Volume => "volume",
     };
     let mut text = String::new();
     for Freed { what, name, why, size } in freed {
@@ -109,6 +110,7 @@ fn line(freed: &Freed) -> Option<String> {
     match freed.what {
         FreedKind::Tag => Some(format!("untagged: {}\n", familiar(&freed.name))),
         FreedKind::Image | FreedKind::Layer => Some(format!("deleted: {}\n", freed.name)),
+        FreedKind::Volume => Some(format!("{}\n", freed.name)),
         _ => None,
     }
 }

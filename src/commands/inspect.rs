@@ -225,7 +225,7 @@ fn directories(store: &Store, layers: &[DiffId]) -> Option<LayerDirectories> {
 }
 
 /// Writes an array with docker's indent of four blanks, or without any.
-fn format_json(found: &[Inspected], is_compact: bool) -> io::Result<String> {
+pub(super) fn format_json<T: Serialize>(found: &[T], is_compact: bool) -> io::Result<String> {
     let mut bytes = Vec::new();
     if is_compact {
         serde_json::to_writer(&mut bytes, found)?;
@@ -287,7 +287,7 @@ mod tests {
         ];
         assert_eq!(keys, expected);
         assert!(text.starts_with("[\n    {\n        \"Id\": \"sha256:"), "{text}");
-        assert_eq!(format_json(&[], false).unwrap(), "[]\n");
+        assert_eq!(format_json::<Inspected>(&[], false).unwrap(), "[]\n");
     }
 
     #[test]

@@ -20,6 +20,11 @@ mod run;
 mod system_df;
 mod tag;
 mod version;
+mod volume_create;
+mod volume_inspect;
+mod volume_ls;
+mod volume_prune;
+mod volume_rm;
 
 pub(crate) use build::{Access, BuildArgs, NoDockerfile};
 pub(crate) use builder_prune::BuilderPruneArgs;
@@ -38,8 +43,13 @@ pub(crate) use run::RunArgs;
 pub(crate) use system_df::DfArgs;
 pub(crate) use tag::TagArgs;
 pub(crate) use version::VersionArgs;
+pub(crate) use volume_create::VolumeCreateArgs;
+pub(crate) use volume_inspect::VolumeInspectArgs;
+pub(crate) use volume_ls::VolumeLsArgs;
+pub(crate) use volume_prune::VolumePruneArgs;
+pub(crate) use volume_rm::VolumeRmArgs;
 
-use crate::args::{BuilderCommand, Command, ContextCommand, ImageCommand, SystemCommand};
+use crate::args::{BuilderCommand, Command, ContextCommand, ImageCommand, SystemCommand, VolumeCommand};
 use crate::session::Session;
 
 /// Runs `command`, which has its short name, and returns its exit code.
@@ -66,6 +76,17 @@ pub(crate) fn run(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Builder { command: BuilderCommand::Prune(args) } => builder_prune::builder_prune(&args, session),
         Command::Context { command: ContextCommand::Ls(args) } => context_ls::context_ls(&args, session),
         Command::System { command: SystemCommand::Df(args) } => system_df::system_df(&args, session),
+        Command::Volume { command } => volume(command, session),
         Command::Image { .. } | Command::Builder { .. } => unreachable!("the command has its short name"),
+    }
+}
+
+fn volume(command: VolumeCommand, session: &Session) -> anyhow::Result<u8> {
+    match command {
+        VolumeCommand::Create(args) => volume_create::volume_create(&args, session),
+        VolumeCommand::Inspect(args) => volume_inspect::volume_inspect(&args, session),
+        VolumeCommand::Ls(args) => volume_ls::volume_ls(&args, session),
+        VolumeCommand::Prune(args) => volume_prune::volume_prune(&args, session),
+        VolumeCommand::Rm(args) => volume_rm::volume_rm(&args, session),
     }
 }

@@ -13,6 +13,7 @@ use crate::container::{Overrides, Terminal};
 use crate::ending::{Ending, NotStarted};
 use crate::forwarded_signals::ForwardedSignals;
 use crate::limit_flags::RunLimitArgs;
+use crate::mounts::{MountArgs, OpenedMounts};
 use crate::session::Session;
 use crate::shown::shown;
 use crate::stdio::{self, Input};
@@ -52,6 +53,8 @@ pub(crate) struct RunArgs {
     /// Name of the host as the command sees it
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// When to pull the image
     #[arg(long, value_enum, default_value_t = Pull::Missing)]
     pull: Pull,
@@ -108,7 +111,7 @@ fn check(args: &RunArgs) -> Result<(), Ending> {
     if args.tty && args.interactive && !prompt::has_user() {
         return Err(Ending::usage("the input device is not a TTY: leave `-t` out where standard input is no terminal"));
     }
-    Ok(())
+    args.mounts.check()
 }
 
 /// A container that can be started, and what must outlive it.
@@ -116,6 +119,7 @@ struct Prepared {
     container: Container,
     stdio: runtime::Stdio,
     ends: stdio::Ends,
+    _mounts: OpenedMounts,
     _rootfs: ActiveSnapshot,
     _sandbox: ContainerSandbox,
     _connection: Connection,
@@ -145,8 +149,18 @@ fn prepare(args: &RunArgs, image: &str, command: &[String], session: &Session) -
     if args.network == Network::Host {
         use_host_network(&mut container);
     }
+    let mounts = args.mounts.open(&image.config.value().config, &store, rootfs.path())?;
+    mounts.put_into(&mut container)?;
     let (stdio, ends) = stdio::open(terminal, input)?;
-    Ok(Prepared { container, stdio, ends, _rootfs: rootfs, _sandbox: sandbox, _connection: connection })
+    Ok(Prepared {
+        container,
+        stdio,
+        ends,
+        _mounts: mounts,
+        _rootfs: rootfs,
+        _sandbox: sandbox,
+        _connection: connection,
+    })
 }
 
 fn container(

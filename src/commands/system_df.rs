@@ -18,7 +18,7 @@ const FIELDS: [Field; 5] =
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DfArgs {
-    /// Show each image
+    /// Show each image and each volume
     #[arg(short, long, conflicts_with = "format")]
     verbose: bool,
     /// Format: `table`, `table TEMPLATE`, `json`, or a Go template
@@ -45,7 +45,7 @@ fn summary(usage: &Usage) -> Listing {
     let rows = [
         ("Images", &usage.images),
         ("Containers", &none),
-        ("Local Volumes", &none),
+        ("Local Volumes", &usage.volumes),
         ("Build Cache", &usage.build_cache),
         ("Other", &other),
     ];
@@ -96,13 +96,26 @@ fn verbose(store: &Store, usage: &Usage) -> anyhow::Result<u8> {
         }
     }
     let mut text = format!("Images space usage:\n\n{}", table.render());
-    text.push_str("\nContainers space usage: 0B\n\nLocal Volumes space usage: 0B\n");
+    text.push_str(&format!(
+        "\nContainers space usage: 0B\n\nLocal Volumes space usage:\n\n{}",
+        volumes(store)?.render()
+    ));
     let cache = &usage.build_cache;
     text.push_str(&format!("\nBuild cache usage: {} in {} records\n", size::summed(cache.size), cache.count));
     text.push_str(&format!("\nStore {}: {} on disk", store.root().display(), size::summed(usage.total())));
-    text.push_str(&format!(", {} of them neither image nor build cache\n", size::summed(usage.other)));
+    text.push_str(&format!(", {} of them neither image nor volume nor build cache\n", size::summed(usage.other)));
     output::print(&text)?;
     Ok(images.report_unreadable())
+}
+
+fn volumes(store: &Store) -> anyhow::Result<Table> {
+    let mut table = Table::new(&["VOLUME NAME", "SIZE"]);
+    // one that cannot be read is `wharf volume ls`'s to report
+    for volume in store.volumes().context("cannot list the volumes")?.into_iter().flatten() {
+        let bytes = store.volume_size(&volume.name).with_context(|| format!("cannot measure `{}`", volume.name))?;
+        table.row(vec![volume.name.to_string(), size::summed(bytes)]);
+    }
+    Ok(table)
 }
 
 /// How many images have each layer, and its size.
@@ -140,13 +153,14 @@ mod tests {
         let usage = Usage {
             images: Share { count: 2, active: 0, size: 1_000_000, reclaimable: 500_000 },
             build_cache: Share { count: 3, active: 0, size: 0, reclaimable: 0 },
+            volumes: Share { count: 2, active: 1, size: 3000, reclaimable: 1000 },
             other: 4096,
         };
         let expected = "\
 TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE
 Images          2         0         1MB       500kB (50%)
 Containers      0         0         0B        0B
-Local Volumes   0         0         0B        0B
+Local Volumes   2         1         3kB       1kB (33%)
 Build Cache     3         0         0B        0B
 Other           0         0         4.096kB   0B (0%)
 ";

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use builder::{BuildError, CopyError, PlanError, PlanProblem, ResolveProblem, SandboxError, SelectError, StepError};
 use http_transport::{At, ExchangeError};
-use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TarLayerError, TreeTarError};
+use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TarLayerError, TreeTarError, VolumeError};
 use registry_client::{LoginError, RequestError};
 use runtime::{CgroupError, CommandProblem, EnterError, ExitStatus, LimitHit, Obstacle, RunError};
 use rustix::io::Errno;
@@ -117,8 +117,12 @@ fn of_store(error: &(dyn Error + 'static)) -> Option<String> {
     if find::<SeveralNames>(error).is_some() {
         return Some("name the one to remove, or use `--force` to remove all".to_owned());
     }
-    if let Some(RemoveError::InUse { .. }) = find(error) {
+    let is_used = matches!(find(error), Some(RemoveError::InUse { .. }));
+    if is_used || matches!(find(error), Some(VolumeError::InUse { .. })) {
         return Some("wait until the other `wharf` command has ended".to_owned());
+    }
+    if let Some(VolumeError::NotFound { .. }) = find(error) {
+        return Some("`wharf volume ls` lists the volumes that are there".to_owned());
     }
     match find::<FindError>(error)? {
         FindError::NotFound { .. } => Some(LIST.to_owned()),

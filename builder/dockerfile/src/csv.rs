@@ -3,7 +3,13 @@
 use std::ops::Range;
 
 /// Splits comma-separated values as CSV has them: a field may be quoted as a whole, and `""` is a quote inside of it.
-pub(crate) fn fields(text: &str) -> Result<Vec<(String, Range<usize>)>, &'static str> {
+///
+/// Each comes with its place in `text`.
+///
+/// # Errors
+///
+/// What is wrong with the quotes, or that `text` is empty.
+pub fn fields(text: &str) -> Result<Vec<(String, Range<usize>)>, &'static str> {
     if text.is_empty() {
         return Err("it is empty");
     }

@@ -18,7 +18,7 @@
 
 mod check;
 mod command;
-mod csv;
+pub mod csv;
 mod diagnostic;
 mod directives;
 mod dockerfile;
@@ -39,6 +39,7 @@ mod print;
 mod rule;
 mod scope;
 mod signal;
+mod size;
 mod source;
 mod stages;
 mod suggest;
@@ -68,6 +69,7 @@ pub use port::{PortError, Ports, Protocol};
 pub use rule::Rule;
 pub use scope::{BuildArguments, GlobalScope, Scope};
 pub use signal::{Signal, SignalError};
+pub use size::parse_size;
 pub use source::{Position, Source, Span, decode};
 pub use stages::{ImageTriggers, Meaning, SourceName, StageBase, Stages, sources};
 pub use suggest::{edit_distance, nearest};
