@@ -51,6 +51,33 @@ fn files_of_several_owners_are_built_pushed_pulled_and_removed() {
 }
 
 #[test]
+fn volumes_keep_files_of_several_owners_and_paths_are_the_users_own() {
+    let registry = Registry::start(Auth::None);
+    images::push_base(&registry, "demo/base:1", &[images::busybox_rootfs()]);
+    let env = env();
+    let name = "localhost/app";
+    let run = "RUN mkdir -m 700 /d && echo x > /d/f && chown -R 33:44 /d";
+    env.file("Dockerfile", format!("FROM {}/demo/base:1\n{run}\nVOLUME /d\n", registry.address()));
+    env.file("host/f", "own\n");
+    env.wharf(&["build", "-q", "-t", name, "."]).success();
+    let check = |flags: &[&str], script: &str, expected: &str| {
+        let words = [&["run", "--rm"], flags, &[name, "sh", "-c", script]].concat();
+        assert_eq!(env.wharf(&words).success().stdout, expected, "{flags:?}");
+    };
+    let look = "stat -c '%u:%g %a' /d /d/f; cat /d/*";
+    check(&[], look, "33:44 700\n33:44 644\nx\n");
+    check(&["-v", "vol:/d"], &format!("{look}; echo y > /d/g; chown 55 /d/g"), "33:44 700\n33:44 644\nx\n");
+    check(&["-v", "vol:/d", "-u", "33"], "stat -c %u /d/g", "55\n");
+    check(&["-v", "./host:/h"], "stat -c %u:%g /h/f; cp /h/f /h/g", "0:0\n");
+    let metadata = |name: &str| std::os::unix::fs::MetadataExt::uid(&env.work().join(name).metadata().unwrap());
+    assert_eq!(metadata("host/g"), metadata("host/f"));
+    check(&["--tmpfs", "/t:uid=33,gid=44"], "stat -c %u:%g /t", "33:44\n");
+    let pruned = env.wharf(&["volume", "prune", "-af"]).success().stdout;
+    assert!(pruned.starts_with("Deleted Volumes:\nvol\n"), "{pruned}");
+    assert_eq!(std::fs::read_dir(env.store().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_tar_of_any_owners_is_a_build_context() {
     let env = env();
     let mut tar = tar::Builder::new(Vec::new());

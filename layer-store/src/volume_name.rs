@@ -55,8 +55,8 @@ impl FromStr for VolumeName {
     fn from_str(text: &str) -> Result<Self, VolumeNameError> {
         let name = text.to_owned();
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        let starts_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-        if !text.is_empty() && !(starts_well && text.bytes().all(is_allowed)) {
+        let starts_badly = text.as_bytes().first().is_some_and(|first| !first.is_ascii_alphanumeric());
+        if starts_badly || !text.bytes().all(is_allowed) {
             return Err(VolumeNameError::Characters { name });
         }
         match text.len() {
