@@ -100,12 +100,16 @@ impl<'a> Walk<'a> {
             Some(FileType::Symlink) => return self.follow(name),
             Some(FileType::Directory) => {}
             Some(_) => return Err(WriteError::NotADirectory { path: self.path.to_owned() }),
-            None => self.make(name)?,
+            None => return self.make(name),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(self.top(), name, flags, Mode::empty()).map_err(WriteError::at(self.path))?;
+        let handle = self.open(name)?;
         self.handles.push(handle);
         Ok(())
+    }
+
+    fn open(&self, name: &OsStr) -> Result<OwnedFd, WriteError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(self.top(), name, flags, Mode::empty()).map_err(WriteError::at(self.path))
     }
 
     fn follow(&mut self, name: &OsStr) -> Result<(), WriteError> {
@@ -124,11 +128,16 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Makes a directory and enters it; whoever shares it may swap the name for a link, so its attributes go to the handle.
     fn make(&mut self, name: &OsStr) -> Result<(), WriteError> {
         let at = || WriteError::at(self.path);
-        rustix::fs::mkdirat(self.top(), name, Mode::from_raw_mode(0o755)).map_err(at())?;
-        rustix::fs::chmodat(self.top(), name, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(at())?;
-        chown_at(self.top(), name, self.owner).map_err(at())?;
+        let mode = Mode::from_raw_mode(0o755);
+        rustix::fs::mkdirat(self.top(), name, mode).map_err(at())?;
+        let made = self.open(name)?;
+        let (uid, gid) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
+        rustix::fs::fchmod(&made, mode).map_err(at())?;
+        rustix::fs::fchown(&made, Some(uid), Some(gid)).map_err(at())?;
+        self.handles.push(made);
         Ok(())
     }
 }
@@ -148,12 +157,6 @@ fn kind_at(parent: &OwnedFd, name: &OsStr) -> Result<Option<FileType>, Errno> {
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Changes the owner of `name` itself, not of what it links to.
-fn chown_at(parent: &OwnedFd, name: &OsStr, owner: Owner) -> Result<(), Errno> {
-    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 #[cfg(test)]

@@ -189,7 +189,10 @@ fn make(parent: OwnedFd, name: &OsStr, kind: Kind) -> Result<Made, TargetError> 
     match kind {
         Kind::Directory => {
             rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700))?;
-            rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
+            // by a handle: who shares a volume may swap the name for a link
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+            rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
         }
         Kind::File => {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -222,4 +225,43 @@ fn remove(made: &Made) {
 #[expect(clippy::unnecessary_cast, reason = "the fields differ in sign between architectures")]
 fn modified(stat: &Stat) -> Timespec {
     Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as i64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+    use super::*;
+
+    #[test]
+    fn a_target_that_is_swapped_for_a_link_while_it_is_made_changes_nothing_outside() {
+        let directory = tempfile::tempdir().unwrap();
+        let (canary, link, target) = ["canary", "link", "root/sub"].map(|name| directory.path().join(name)).into();
+        std::fs::create_dir(directory.path().join("root")).unwrap();
+        std::fs::write(&canary, "x").unwrap();
+        std::fs::set_permissions(&canary, PermissionsExt::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&canary, &link).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _not_there_yet = renameat_with(CWD, &link, CWD, &target, RenameFlags::EXCHANGE);
+                }
+            });
+            for _ in 0..3000 {
+                let root = rustix::fs::open(directory.path().join("root"), OFlags::PATH, Mode::empty()).unwrap();
+                let _refused_or_made = Targets::new(root).ensure(Path::new("/sub"), Kind::Directory);
+                for path in [&target, &link] {
+                    let _one_of_them = std::fs::remove_dir(path);
+                }
+                // whatever is left is the link, in one of the two places
+                let _it_is_there = std::fs::rename(&target, &link);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(canary.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }
