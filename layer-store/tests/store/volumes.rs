@@ -220,3 +220,36 @@ fn a_prune_takes_what_it_is_asked_for_and_nobody_uses() {
     drop((used, other));
     check(all, &["used"]);
 }
+
+#[test]
+fn volumes_are_used_and_removed_beside_each_other_without_a_loss() {
+    let place = Place::new();
+    let rootfs = rootfs(&place);
+    let root = place.store.root().to_owned();
+    let using = || {
+        for _ in 0..30 {
+            let store = Store::open(&root).unwrap();
+            let volume = fill(&store, "vol", Some((&rootfs, "/data"))).unwrap();
+            assert!(volume.path().join("deep/er/file").exists());
+            std::fs::write(volume.path().join("own"), "1").unwrap();
+            assert!(store.volume(&name("vol")).is_ok());
+        }
+    };
+    let removing = || {
+        for _ in 0..120 {
+            let store = Store::open(&root).unwrap();
+            match store.remove_volume(&name("vol")) {
+                Ok(()) | Err(VolumeError::NotFound { .. } | VolumeError::InUse { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+            store.prune_volumes(&VolumePrune { named: true, ..VolumePrune::default() }).unwrap();
+            store.usage().unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(using);
+        scope.spawn(using);
+        scope.spawn(removing);
+    });
+    assert_eq!(place.leftovers(), Vec::<PathBuf>::new());
+}
