@@ -238,7 +238,11 @@ fn collect_abandoned(root: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut alive = HashSet::new();
     for path in leases(root)? {
         match void(&path)? {
-            Some(_void) => std::fs::remove_file(&path).map_err(failed("remove", &path))?,
+            Some(_void) => match std::fs::remove_file(&path) {
+                // its command ended, and removed it, after it was found here
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(failed("remove", &path))?,
+            },
             None => alive.extend(path.file_name().map(ToOwned::to_owned)),
         }
     }
