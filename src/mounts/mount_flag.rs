@@ -16,12 +16,13 @@
 
 use std::collections::BTreeMap;
 
-use dockerfile::{csv, parse_size};
+use dockerfile::csv;
 use runtime::{Access, Tmpfs};
 
 use super::spec::{Filling, IfMissing, MountSpec, MountSpecError, Source, is_path, propagation, target};
 use super::tmpfs_options;
 use crate::args::truth_value;
+use crate::size;
 
 const KNOWN: &str = "type, source, target, readonly, consistency, bind-propagation, bind-recursive, volume-nocopy, \
                      volume-label, volume-driver, tmpfs-size, tmpfs-mode";
@@ -103,7 +104,7 @@ impl Draft {
             }
             "volume-driver" if text == "local" => {}
             "volume-driver" => return Err(not_built(key, text)),
-            "tmpfs-size" => self.tmpfs_size = Some(parse_size(text).ok_or_else(wrong)?),
+            "tmpfs-size" => self.tmpfs_size = Some(size::binary(text).map_err(|_| wrong())?),
             "tmpfs-mode" => self.tmpfs_mode = Some(tmpfs_options::mode(text).ok_or_else(wrong)?),
             _ => return Err(MountSpecError::Option { option: key.to_owned(), known: KNOWN }),
         }

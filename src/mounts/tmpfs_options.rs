@@ -1,9 +1,9 @@
 //! Reads `--tmpfs TARGET[:OPTIONS]`, whose options are those of `mount`; without any, no program in it runs, as with docker.
 
-use dockerfile::parse_size;
 use runtime::{Access, Programs, Tmpfs};
 
 use super::spec::{MountSpec, MountSpecError, Source, target};
+use crate::size;
 
 const KNOWN: &str = "size=, mode=, uid=, gid=, nr_inodes=, ro, rw, exec, noexec, suid, nosuid, nodev";
 
@@ -41,8 +41,8 @@ impl Draft {
         };
         let wrong = || MountSpecError::Value { option: key.to_owned(), value: value.to_owned() };
         match key {
-            "size" => tmpfs.size = Some(parse_size(value).ok_or_else(wrong)?),
-            "nr_inodes" => tmpfs.inodes = Some(parse_size(value).ok_or_else(wrong)?),
+            "size" => tmpfs.size = Some(size::binary(value).map_err(|_| wrong())?),
+            "nr_inodes" => tmpfs.inodes = Some(size::binary(value).map_err(|_| wrong())?),
             "mode" => tmpfs.mode = mode(value).ok_or_else(wrong)?,
             "uid" => tmpfs.owner.0 = id(value).ok_or_else(wrong)?,
             "gid" => tmpfs.owner.1 = id(value).ok_or_else(wrong)?,
