@@ -18,6 +18,7 @@ umoci                           umoci
 '
 readonly TEST='
 git                             git
+ssh-keygen                      openssh-client
 busybox                         busybox-static
 '
 readonly DEMO='

@@ -217,7 +217,8 @@ fn limits(sandbox: ContainerSandbox, rootfs: &Path) -> Finding {
         Ok(()) => Finding::new("limits", Status::Ok, "of memory, processors and processes, by cgroups"),
         Err(error) => {
             let finding = Finding::broken("limits", &error);
-            Finding { status: Status::Note, ..finding }.fix("root, or with cgroups v2: systemd-run --user --scope -p Delegate=yes wharf …")
+            Finding { status: Status::Note, ..finding }
+                .fix("root, or with cgroups v2: systemd-run --user --scope -p Delegate=yes wharf …")
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use ring::signature::{self, UnparsedPublicKey};
@@ -12,12 +13,34 @@ use ssh_agent::{Agent, AgentError, Key, KeyError, Serving};
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
-fn key(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name)
-}
+/// Keys that are made when they are first asked for, by `ssh-keygen`: no private key stands in this repository.
+struct Keys(tempfile::TempDir);
 
-fn public(name: &str) -> PublicKey {
-    PublicKey::from_openssh(&std::fs::read_to_string(key(&format!("{name}.pub"))).unwrap()).unwrap()
+impl Keys {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Returns the file of a key, named `TYPE-BITS`.
+    fn file(&self, name: &str) -> PathBuf {
+        self.locked(name, "")
+    }
+
+    fn locked(&self, name: &str, passphrase: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        if !path.exists() {
+            let (kind, bits) = name.split_once('-').unwrap();
+            let mut command = Command::new("ssh-keygen");
+            command.args(["-q", "-t", kind, "-b", bits, "-N", passphrase, "-C", name, "-f"]).arg(&path);
+            assert!(command.status().expect("the package openssh-client").success());
+        }
+        path
+    }
+
+    fn public(&self, name: &str) -> PublicKey {
+        let path = format!("{}.pub", self.file(name).display());
+        PublicKey::from_openssh(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
 }
 
 /// An agent that answers at a socket.
@@ -111,31 +134,33 @@ fn check_signature(key: &PublicKey, answer: &[u8], algorithm: &str) {
 }
 
 const KINDS: [(&str, u32, &str); 5] = [
-    ("ed25519", 0, "ssh-ed25519"),
-    ("ecdsab256", 0, "ecdsa-sha2-nistp256"),
-    ("ecdsab384", 0, "ecdsa-sha2-nistp384"),
-    ("rsab2048", 2, "rsa-sha2-256"),
-    ("rsab2048", 4, "rsa-sha2-512"),
+    ("ed25519-256", 0, "ssh-ed25519"),
+    ("ecdsa-256", 0, "ecdsa-sha2-nistp256"),
+    ("ecdsa-384", 0, "ecdsa-sha2-nistp384"),
+    ("rsa-2048", 2, "rsa-sha2-256"),
+    ("rsa-2048", 4, "rsa-sha2-512"),
 ];
 
 #[test]
 fn every_kind_of_key_is_listed_and_signs() {
-    let files = ["ed25519", "ecdsab256", "ecdsab384", "rsab2048"].map(key);
+    let keys = Keys::new();
+    let files = ["ed25519-256", "ecdsa-256", "ecdsa-384", "rsa-2048"].map(|name| keys.file(name));
     let site = Site::new(Agent::of_keys(&files).unwrap());
     let answer = site.ask(&[11]);
     assert_eq!((answer[0], &answer[1..5]), (12, &[0, 0, 0, 4][..]));
     let listed = strings(&answer[5..]);
-    assert_eq!(listed[..2], [&public("ed25519").to_bytes().unwrap()[..], b"test ed25519"]);
+    assert_eq!(listed[..2], [&keys.public("ed25519-256").to_bytes().unwrap()[..], b"ed25519-256"]);
     for (name, flags, algorithm) in KINDS {
-        let key = public(name);
+        let key = keys.public(name);
         check_signature(&key, &site.ask(&sign_request(&key, flags)), algorithm);
     }
-    assert_eq!(site.ask(&sign_request(&public("rsab2048"), 0)), [5], "SHA-1");
+    assert_eq!(site.ask(&sign_request(&keys.public("rsa-2048"), 0)), [5], "SHA-1");
 }
 
 #[test]
 fn only_listing_and_signing_get_through() {
-    let mut site = Site::new(Agent::of_keys(&[key("ed25519")]).unwrap());
+    let keys = Keys::new();
+    let mut site = Site::new(Agent::of_keys(&[keys.file("ed25519-256")]).unwrap());
     site.serve("b", Agent::forward(&site.directory.path().join("a")).unwrap());
     for name in ["a", "b"] {
         let mut stream = site.connect(name);
@@ -143,7 +168,7 @@ fn only_listing_and_signing_get_through() {
             assert_eq!(ask(&mut stream, &[&[kind][..], &[0; 40]].concat()), [5], "type {kind}");
         }
         assert_eq!(ask(&mut stream, &[13, 0, 0, 0, 1]), [5], "a request that ends early");
-        let key = public("ed25519");
+        let key = keys.public("ed25519-256");
         check_signature(&key, &ask(&mut stream, &sign_request(&key, 0)), "ssh-ed25519");
     }
 }
@@ -163,11 +188,13 @@ fn whoever_is_connected_is_cut_off_at_the_end() {
 
 #[test]
 fn what_is_no_key_is_named() {
+    let keys = Keys::new();
     let error = |path: &Path| Key::read(path).unwrap_err();
-    assert!(matches!(error(&key("passphrase")), KeyError::Passphrase { .. }));
-    assert!(matches!(error(&key("ed25519.pub")), KeyError::Format { .. }));
-    assert!(matches!(error(&key("ecdsab521")), KeyError::Kind { kind, .. } if kind == "ecdsa-sha2-nistp521"));
-    assert!(matches!(error(&key("none")), KeyError::Read { .. }));
-    assert!(matches!(Agent::forward(&key("none")).unwrap_err(), AgentError::Unreachable { .. }));
-    assert!(!format!("{:?}", Key::read(&key("ed25519")).unwrap()).contains("private"));
+    assert!(matches!(error(&keys.locked("ed25519-0256", "hush")), KeyError::Passphrase { .. }));
+    assert!(matches!(error(&keys.file("ed25519-256").with_extension("pub")), KeyError::Format { .. }));
+    assert!(matches!(error(&keys.file("ecdsa-521")), KeyError::Kind { kind, .. } if kind == "ecdsa-sha2-nistp521"));
+    let none = keys.0.path().join("none");
+    assert!(matches!(error(&none), KeyError::Read { .. }));
+    assert!(matches!(Agent::forward(&none).unwrap_err(), AgentError::Unreachable { .. }));
+    assert!(!format!("{:?}", Key::read(&keys.file("ed25519-256")).unwrap()).contains("private"));
 }
