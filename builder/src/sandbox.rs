@@ -93,7 +93,7 @@ impl ContainerSandbox {
         }
         let network = self.network().as_ref().map_err(|source| SandboxError::Network { source: Arc::clone(source) })?;
         let failed = |source| SandboxError::Network { source: Arc::new(source) };
-        let attachment = network.attach().map_err(failed)?;
+        let attachment = network.attach(Vec::new()).map_err(failed)?;
         let namespace = attachment.namespace().try_clone_to_owned();
         let namespace = namespace.map_err(|source| SandboxError::Output { source })?;
         Ok(Connection {
