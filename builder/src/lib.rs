@@ -34,6 +34,7 @@ mod context_index;
 mod copy;
 mod dockerignore;
 mod draft;
+mod entitlements;
 mod export;
 mod fetch;
 mod file_tree;
@@ -63,12 +64,13 @@ pub use check::{CheckRequest, Checked, check};
 pub use content_digest::{ContentDigest, ReadError, content_digest};
 pub use copy::CopyError;
 pub use dockerignore::{Decision, Dockerignore, DockerignoreError};
+pub use entitlements::{Entitlement, Entitlements, UnknownEntitlement};
 pub use export::{Epoch, EpochError, ExportError, PlannedEntry, PlannedImage};
 pub use fetch::NetworkFiles;
 pub use file_tree::{FileEntry, FileTree, Owners};
 pub use graph::{
-    Archives, Copy, CopyFrom, CopySource, Exec, FileAction, Graph, Ground, InlineFile, Node, NodeId, Op, Parents,
-    RunNetwork, Source, TreeName,
+    Archives, Copy, CopyFrom, CopySource, Exec, FileAction, Graph, Ground, HostEntry, InlineFile, Node, NodeId, Op,
+    Parents, RunNetwork, Source, TreeName,
 };
 pub use images::{BaseImage, ImageError, ImagePlace, ImageSource, Pull, RegistryImages};
 pub use named_context::{NamedContext, NamedContexts};
@@ -82,7 +84,9 @@ pub use resolve::{
     build_arguments, resolve, target_index,
 };
 pub use rootfs::WriteError;
-pub use sandbox::{Connection, ContainerSandbox, Sandbox, SandboxError, generated_files, make_working_directory};
+pub use sandbox::{
+    Connection, ContainerSandbox, HostFiles, Sandbox, SandboxError, generated_files, make_working_directory,
+};
 pub use select::{SelectError, SelectOptions, Selected, Selection, select};
 pub use solve::{Cache, SolveError};
 pub use spanned::Spanned;

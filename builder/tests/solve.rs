@@ -11,9 +11,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use builder::{
-    Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Event, Exec, FileTree, ImageError,
-    ImageSource, NamedContext, NamedContexts, Owners, Pin, Pinned, Progress, Pull, Remote, RemoteError, RemoteFiles,
-    RunNetwork, Sandbox, SandboxError, StepError, build,
+    Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Entitlements, Event, Exec, FileTree,
+    ImageError, ImageSource, NamedContext, NamedContexts, Owners, Pin, Pinned, Progress, Pull, Remote, RemoteError,
+    RemoteFiles, RunNetwork, Sandbox, SandboxError, StepError, build,
 };
 use layer_store::{Form, Store};
 use oci::{Platform, Reference};
@@ -168,6 +168,8 @@ impl Site {
             pull: Pull::Missing,
             cache: Cache::Used,
             network: RunNetwork::None,
+            extra_hosts: Vec::new(),
+            allowed: Entitlements::new(),
         };
         let backend = Backend {
             store: self.store.clone(),

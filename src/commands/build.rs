@@ -22,7 +22,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use builder::{
     Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, Findings, ImageSource, NamedContexts, Progress,
-    Pull, RegistryImages, RemoteFiles, RunNetwork, Sandbox,
+    Pull, RegistryImages, RemoteFiles, Sandbox,
 };
 use oci::{Platform, Reference};
 use remote_files::GitDir;
@@ -36,6 +36,7 @@ use self::named_context::named_contexts;
 use crate::args::truth_value;
 use crate::config::caller_variable;
 use crate::ending::Ending;
+use crate::network::{BuildNetworkArgs, DnsArgs, host_entries};
 use crate::output;
 use crate::progress::{self, Shown, Style};
 use crate::report::{self, BuildFailure, DockerfileText};
@@ -88,9 +89,8 @@ pub(crate) struct BuildArgs {
     /// Print nothing but the image ID
     #[arg(short, long)]
     quiet: bool,
-    /// Network of RUN instructions
-    #[arg(long, value_enum, default_value_t = Network::Default)]
-    network: Network,
+    #[command(flatten)]
+    network: BuildNetworkArgs,
     /// Check the Dockerfile and build nothing; the same as `--call=check`
     #[arg(long, conflicts_with = "call")]
     check: bool,
@@ -111,12 +111,6 @@ impl BuildArgs {
     fn call(&self) -> Call {
         if self.check { Call::CHECK } else { self.call }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Network {
-    Default,
-    None,
 }
 
 /// Builds an image.
@@ -191,7 +185,9 @@ fn request(
         platform,
         pull: pull(args),
         cache: if args.no_cache { Cache::Ignored } else { Cache::Used },
-        network: if args.network == Network::None { RunNetwork::None } else { RunNetwork::Default },
+        network: args.network.network.into(),
+        extra_hosts: host_entries(&args.network.extra_hosts, args.network.network)?,
+        allowed: args.network.allow.iter().copied().collect(),
     })
 }
 
@@ -204,7 +200,7 @@ fn solve(
     let store = session.store()?;
     let client = Arc::new(session.client()?);
     let images: Arc<dyn ImageSource> = Arc::new(RegistryImages::new(store.clone(), client));
-    let sandbox: Arc<dyn Sandbox> = Arc::new(session.sandbox());
+    let sandbox: Arc<dyn Sandbox> = Arc::new(session.sandbox(&DnsArgs::default()));
     let progress: Arc<dyn Progress> = Arc::<dyn Shown>::clone(shown);
     let remote_files: Arc<dyn RemoteFiles> =
         Arc::new(session.network_files(store.clone(), access)?.telling(Arc::clone(&progress)));

@@ -22,8 +22,9 @@ use dockerfile::{ExpandError, Instruction, ModeError, PortError, SignalError, So
 use oci::{Platform, Reference};
 use remote_files::{InvalidChecksum, RemoteSourceError};
 
+use crate::entitlements::{Entitlement, Entitlements};
 use crate::export::{Epoch, EpochError, PlannedEntry, PlannedImage};
-use crate::graph::{FileAction, Graph, NodeId, Op, RunNetwork, Source, TreeName};
+use crate::graph::{FileAction, Graph, HostEntry, NodeId, Op, RunNetwork, Source, TreeName};
 use crate::images::BaseImage;
 use crate::resolve::{Base, Origin, Resolved, ResolvedInstruction, ResolvedStage};
 use crate::spanned::Spanned;
@@ -37,6 +38,8 @@ pub struct PlanOptions<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub platform: &'a Platform,
     pub network: RunNetwork,
+    pub extra_hosts: &'a [HostEntry],
+    pub allowed: &'a Entitlements,
 }
 
 /// What is to be done, and what comes of it.
@@ -62,6 +65,8 @@ pub enum PlanProblem {
     Expand { text: String, source: ExpandError },
     #[error("{what} is not built yet")]
     NotBuilt { what: String },
+    #[error("`{what}` is not allowed")]
+    NotAllowed { what: &'static str, entitlement: Entitlement },
     #[error("`{text}` is not a mode")]
     Mode { text: String, source: ModeError },
     #[error(transparent)]
@@ -269,7 +274,7 @@ impl Planner<'_> {
     ) -> Result<Planned, PlanError> {
         let from = found.from.as_ref().map(|base| self.copied(base, stage));
         match &found.instruction {
-            Instruction::Run(run) => run::run(state, run, found.span, (self.options.network, self.given()))
+            Instruction::Run(run) => run::run(state, run, found.span, (self.options, self.given()))
                 .map(|planned| Planned::Op(Box::new(planned))),
             Instruction::Copy(copy) => {
                 copy::copy(state, copy, (from, self.time)).map(|planned| Planned::Op(Box::new(planned)))
