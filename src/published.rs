@@ -31,6 +31,8 @@ pub(crate) struct PublishArgs {
 impl PublishArgs {
     /// Listens on the ports for a container of `config` in `network`, and tells which free ones were chosen.
     ///
+    /// As with docker, nothing is published in the network of the host, with a warning, and none in one without a way in.
+    ///
     /// # Errors
     ///
     /// When a port cannot be published or is in use.
