@@ -262,7 +262,7 @@ impl Link {
             let Some(flow) = known.or_else(|| self.open_udp_of(peer, shared)) else { return };
             let (wire, _) = shared.wire(&self.device);
             if let Some(flow) = self.flows.udp.get_mut(&flow) {
-                flow.to_container(size, &wire);
+                flow.pass_in(size, &wire);
             }
         }
     }

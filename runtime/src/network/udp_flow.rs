@@ -96,7 +96,7 @@ impl UdpFlow {
     }
 
     /// Passes the first `size` bytes of `scratch` on to the container.
-    pub(super) fn to_container(&mut self, size: usize, wire: &Wire<'_>) {
+    pub(super) fn pass_in(&mut self, size: usize, wire: &Wire<'_>) {
         self.last_used = wire.now;
         if let Some(head) = packet::udp(&self.endpoints, size) {
             wire.device.send(&head, [&wire.scratch[..size], &[]]);
@@ -108,7 +108,7 @@ impl UdpFlow {
         for _ in 0..BATCH {
             let FarEnd::Own { socket, .. } = &self.far_end else { break };
             match net::recv(socket, &mut *wire.scratch, RecvFlags::DONTWAIT) {
-                Ok((size, _)) => self.to_container(size, wire),
+                Ok((size, _)) => self.pass_in(size, wire),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 Err(Errno::CONNREFUSED) => self.tell_unreachable(wire),
