@@ -13,8 +13,8 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, HistoryArgs, ImagePruneArgs, ImagesArgs, InspectArgs,
-    LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs,
+    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, HistoryArgs, ImagePruneArgs, ImagesArgs,
+    InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs,
 };
 
 /// Builds container images from Dockerfiles, keeps them in a local store and moves them to and from registries.
@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Logout(LogoutArgs),
     /// Show the version
     Version(VersionArgs),
+    /// Try out what this machine allows, and show what would allow more
+    Doctor(DoctorArgs),
     /// Manage images
     Image {
         #[command(subcommand)]
@@ -209,6 +211,8 @@ impl Command {
             Self::Image { .. } | Self::Builder { .. } | Self::System { .. } => true,
             Self::Images(_) | Self::History(_) | Self::Inspect(_) | Self::Tag(_) => false,
             Self::Login(_) | Self::Logout(_) | Self::Version(_) | Self::Context { .. } => false,
+            // enters it itself, to tell what keeps it from that
+            Self::Doctor(_) => false,
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `config` | the only reader of environment and home directory |
 //! | `session` | what a verb works with: store, client, tokio, Ctrl-C |
 //! | `container`, `stdio`, `forwarded_signals` | `wharf run` |
+//! | `limit_flags` | what a container may take |
 //! | `report/`, `ending` | errors with their causes and one hint; exit codes |
 //! | `progress/`, `transfer_report` | what people see while something runs |
 //! | `output`, `shown`, `table`, `template`, `age`, `size` | what is printed |
@@ -26,6 +27,7 @@ mod ending;
 mod filter;
 mod forwarded_signals;
 mod image_view;
+mod limit_flags;
 mod listing;
 mod network;
 mod output;

@@ -77,7 +77,7 @@ impl Session {
         let mut git = GitOptions::new(self.config.path.clone());
         git.proxies = self.config.proxies.clone();
         git.ca_file.clone_from(&self.config.extra_ca);
-        git.ssh_agent.clone_from(&access.ssh_agent);
+        git.ssh_agent = access.ssh_agent().map(Path::to_owned);
         git.authorizations.clone_from(&access.trees);
         Ok(NetworkFiles::new(store, http, Git::new(git), access.files.clone()))
     }
@@ -88,12 +88,7 @@ impl Session {
 
     /// Makes the place where containers run.
     pub(crate) fn sandbox(&self, dns: &DnsArgs) -> ContainerSandbox {
-        let resolv_conf = config::host_resolv_conf();
-        let mut network = NetworkConfig::from_resolv_conf(&resolv_conf);
-        dns.apply(&mut network);
-        let resolv_conf = if dns.is_empty() { resolv_conf } else { network.direct_resolv_conf() };
-        let host_files = HostFiles { resolv_conf, hosts: config::host_hosts() };
-        ContainerSandbox::new(self.runtime(), network, host_files)
+        sandbox(self.runtime(), dns)
     }
 
     /// Runs asynchronous work to its end.
@@ -103,6 +98,16 @@ impl Session {
         tokio.shutdown_timeout(LINGER);
         result
     }
+}
+
+/// Makes the place where containers of `runtime` run; `dns` is what the command line says instead of the host's resolv.conf.
+pub(crate) fn sandbox(runtime: Arc<Runtime>, dns: &DnsArgs) -> ContainerSandbox {
+    let resolv_conf = config::host_resolv_conf();
+    let mut network = NetworkConfig::from_resolv_conf(&resolv_conf);
+    dns.apply(&mut network);
+    let resolv_conf = if dns.is_empty() { resolv_conf } else { network.direct_resolv_conf() };
+    let host_files = HostFiles { resolv_conf, hosts: config::host_hosts() };
+    ContainerSandbox::new(runtime, network, host_files)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -65,3 +65,24 @@ fn a_tar_of_any_owners_is_a_build_context() {
     env.wharf_with_input(&["build", "-q", "-"], &tar).success();
     assert_eq!(std::fs::read_dir(env.store().join("tmp")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_limit_that_needs_a_cgroup_is_refused_and_others_are_kept() {
+    let registry = Registry::start(Auth::None);
+    images::push_base(&registry, "demo/base:1", &[images::busybox_rootfs()]);
+    let env = env();
+    let name = format!("{}/demo/base:1", registry.address());
+    let flags = ["run", "--rm", "--ulimit", "nofile=100", "--shm-size", "1m", &name];
+    let script = ["sh", "-c", "ulimit -n; stat -f -c '%b*%S' /dev/shm"];
+    assert_eq!(env.wharf(&[&flags[..], &script].concat()).success().stdout, "100\n256*4096\n");
+    let refused = env.wharf(&["run", "--rm", "--memory", "64m", &name, "true"]).exits_with(125).stderr;
+    let lines: Vec<&str> = refused.lines().collect();
+    assert_eq!(
+        (lines[0], lines[1]),
+        (format!("error: cannot run {name}").as_str(), "  caused by: cannot limit memory")
+    );
+    assert!(
+        lines.last().is_some_and(|hint| hint.contains("systemd-run --user --scope -p Delegate=yes wharf")),
+        "{refused}"
+    );
+}

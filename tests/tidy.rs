@@ -29,7 +29,12 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     ("http-transport", &[], &[]),
     ("registry-client", &["oci", "http-transport"], &["test-support"]),
     ("remote-files", &["oci", "http-transport"], &["test-support"]),
-    ("builder", &["oci", "layer-store", "registry-client", "remote-files", "runtime", "dockerfile"], &["test-support"]),
+    ("ssh-agent", &[], &[]),
+    (
+        "builder",
+        &["oci", "layer-store", "registry-client", "remote-files", "ssh-agent", "runtime", "dockerfile"],
+        &["test-support"],
+    ),
     (
         "wharf",
         &[
@@ -38,6 +43,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
             "http-transport",
             "registry-client",
             "remote-files",
+            "ssh-agent",
             "runtime",
             "dockerfile",
             "builder",
@@ -48,7 +54,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// Crates that are plain blocking code.
-const BLOCKING: &[&str] = &["oci", "layer-store", "dockerfile", "runtime"];
+const BLOCKING: &[&str] = &["oci", "layer-store", "dockerfile", "ssh-agent", "runtime"];
 
 /// A line at which a rule is broken.
 type Faults = Vec<usize>;

@@ -15,6 +15,7 @@ use crate::export::{Epoch, ExportError, export};
 use crate::file_tree::FileTree;
 use crate::graph::{HostEntry, RunNetwork, TreeName};
 use crate::images::{ImageSource, Pull};
+use crate::lent::Lent;
 use crate::named_context::{NamedContext, NamedContexts, names};
 use crate::plan::{PlanError, PlanOptions, is_proxy, plan};
 use crate::progress::Progress;
@@ -53,6 +54,7 @@ pub struct Backend {
     pub images: Arc<dyn ImageSource>,
     pub remote_files: Arc<dyn RemoteFiles>,
     pub sandbox: Arc<dyn Sandbox>,
+    pub lent: Arc<Lent>,
     pub progress: Arc<dyn Progress>,
 }
 

@@ -9,7 +9,7 @@
 //! | the layers below a linked copy | as above; and modes and owners of the directories above its destination, and who `--chown` is | nothing else of them is in its layer; the chain ID is a shorter way to the same answer |
 //! | base image | as its layers | the same base under another name is the same base |
 //! | files from the build context | by content (`content_digest.rs`) | a touch or a checkout must not miss |
-//! | files from another stage | by content; and by its chain ID, a shorter way to the same answer | a rebuilt stage with the same output hits |
+//! | files from another stage or image, copied or mounted | by content; and by its chain ID, a shorter way to the same answer | a rebuilt stage with the same output hits |
 //! | files and trees that ADD fetches | by digest, checksum or commit (`remote.rs`) | they are looked up before anything is fetched |
 //! | platform | yes | |
 //! | instruction text, line, stage name, label | no | only what it does counts |
@@ -31,9 +31,9 @@ use crate::remote::Pin;
 use crate::rootfs::Owner;
 
 /// Raised whenever a change of this program makes the same step give another result.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
-/// Where the files of a COPY come from, as its key sees them.
+/// Files that a step copies or mounts, as its key sees them.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FilesKey {
@@ -79,7 +79,7 @@ pub(crate) fn input_key(
     op: &Op,
     platform: &Platform,
     below: &BelowKey,
-    (files, pins): (Option<&FilesKey>, &[Pin]),
+    (files, pins): (&[FilesKey], &[Pin]),
 ) -> RecipedKey {
     from_recipe(json!({
         "version": VERSION,
@@ -126,12 +126,13 @@ mod tests {
             user: String::new(),
             network: RunNetwork::Default,
             extra_hosts: Vec::new(),
+            mounts: Vec::new(),
         }
     }
 
     fn key(exec: Exec, below: &[&[u8]]) -> CacheKey {
         let layers: Vec<_> = below.iter().map(|bytes| DiffId(Digest::of(bytes))).collect();
-        input_key(&Op::Exec(exec), &Platform::host(), &BelowKey::Chain(ChainId::of(&layers)), (None, &[])).key
+        input_key(&Op::Exec(exec), &Platform::host(), &BelowKey::Chain(ChainId::of(&layers)), (&[], &[])).key
     }
 
     #[test]

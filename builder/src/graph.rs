@@ -12,6 +12,7 @@ use dockerfile::Mode;
 use oci::{DiffId, Digest};
 use serde::{Serialize, Serializer};
 
+use crate::exec_mount::ExecMount;
 use crate::remote::Remote;
 
 /// The place of a node in its graph.
@@ -30,7 +31,7 @@ pub struct Graph {
 pub struct Node {
     /// What is done.
     pub op: Op,
-    /// What it is done to: for exec and file ops, first the files below, then those that are copied from.
+    /// What it is done to: for exec and file ops, first the files below, then those that are copied from or mounted.
     pub inputs: Vec<NodeId>,
     /// What people read: `[build 2/4] RUN make`.
     pub label: String,
@@ -96,6 +97,8 @@ pub struct Exec {
     /// Further lines of `/etc/hosts`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_hosts: Vec<HostEntry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<ExecMount>,
 }
 
 /// A line of `/etc/hosts`.

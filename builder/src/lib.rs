@@ -12,13 +12,14 @@
 //! | `dockerfile/` | `parse`: a crate of its own, pure |
 //! | `check.rs` | the checks of a Dockerfile, with what its base images say |
 //! | `resolve.rs`, `images.rs` | global arguments, reachable stages, every base pinned |
-//! | `plan/`, `graph.rs` | instructions become ops and config changes |
+//! | `plan/`, `graph.rs`, `exec_mount.rs` | instructions become ops and config changes |
 //! | `solve.rs`, `cache_key.rs`, `ops/` | every node once, cache first |
 //! | `file_tree.rs`, `dockerignore.rs`, `select.rs`, `source_file.rs`, `content_digest.rs` | what COPY and ADD take |
 //! | `archive.rs`, `copy.rs`, `unpack.rs`, `draft.rs`, `layer_writer.rs` | where it goes, and the layer |
 //! | `survey.rs` | what a build sees of its context |
 //! | `context_index.rs` | what is known of the build context, so that it is not read again |
 //! | `sandbox.rs`, `rootfs.rs` | RUN's way to the runtime |
+//! | `lent.rs`, `mask.rs` | the secrets and agents that it may use, and secrets in what it writes |
 //! | `export.rs`, `transfer.rs` | the image in the store, and between store and registry |
 //!
 //! Invariants: a library prints nothing and reads no environment; a step's result depends on nothing that is not in its key.
@@ -35,12 +36,15 @@ mod copy;
 mod dockerignore;
 mod draft;
 mod entitlements;
+mod exec_mount;
 mod export;
 mod fetch;
 mod file_tree;
 mod graph;
 mod images;
 mod layer_writer;
+mod lent;
+mod mask;
 mod named_context;
 mod oci_layout;
 mod ops;
@@ -65,6 +69,9 @@ pub use content_digest::{ContentDigest, ReadError, content_digest};
 pub use copy::CopyError;
 pub use dockerignore::{Decision, Dockerignore, DockerignoreError};
 pub use entitlements::{Entitlement, Entitlements, UnknownEntitlement};
+pub use exec_mount::{
+    CacheMount, ExecMount, FilesMount, MountAccess, MountedFiles, Need, SecretMount, SshMount, TmpfsMount,
+};
 pub use export::{Epoch, EpochError, ExportError, PlannedEntry, PlannedImage};
 pub use fetch::NetworkFiles;
 pub use file_tree::{FileEntry, FileTree, Owners};
@@ -73,6 +80,7 @@ pub use graph::{
     Parents, RunNetwork, Source, TreeName,
 };
 pub use images::{BaseImage, ImageError, ImagePlace, ImageSource, Pull, RegistryImages};
+pub use lent::{Lent, Secret};
 pub use named_context::{NamedContext, NamedContexts};
 pub use oci_layout::{LayoutError, LayoutImage, LayoutName, OciLayout};
 pub use ops::StepError;
@@ -85,7 +93,8 @@ pub use resolve::{
 };
 pub use rootfs::WriteError;
 pub use sandbox::{
-    Connection, ContainerSandbox, HostFiles, Sandbox, SandboxError, generated_files, make_working_directory,
+    Connection, ContainerSandbox, Ended, HostFiles, Lending, STEP_PIDS, Sandbox, SandboxError, generated_files,
+    make_working_directory,
 };
 pub use select::{SelectError, SelectOptions, Selected, Selection, select};
 pub use solve::{Cache, SolveError};

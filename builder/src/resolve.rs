@@ -61,7 +61,7 @@ pub struct ResolvedStage {
     pub instructions: Vec<ResolvedInstruction>,
 }
 
-/// An instruction with what its `--from` means.
+/// An instruction with what its `--from` means, or those of its mounts.
 #[derive(Clone, Debug)]
 pub struct ResolvedInstruction {
     /// The instruction.
@@ -70,8 +70,8 @@ pub struct ResolvedInstruction {
     pub text: String,
     /// Where it stands; for a trigger of a base image, where the FROM does.
     pub span: Span,
-    /// What it copies from; `None` is the build context.
-    pub from: Option<Base>,
+    /// What it copies from or mounts, as far as it names that: one for `--from`, or for each mount with `from`.
+    pub from: Vec<Base>,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -221,12 +221,11 @@ impl Resolving<'_> {
         triggers.chain(self.stages.instructions(index).map(|located| (Origin::Dockerfile, located)))
     }
 
-    /// Returns what an instruction copies from; mounts of RUN are not built yet and ask for nothing.
-    fn copied(&self, index: usize, located: &Located<Instruction>) -> Result<Option<Meaning>, ResolveError> {
-        let Instruction::Copy(_) = &located.value else { return Ok(None) };
-        let Some(source) = sources(located).pop() else { return Ok(None) };
-        let meaning = self.stages.source(index, source);
-        meaning.map(Some).map_err(|diagnostic| ResolveError::Dockerfile { diagnostics: vec![diagnostic] })
+    /// Returns what an instruction copies from or mounts.
+    fn copied(&self, index: usize, located: &Located<Instruction>) -> Result<Vec<Meaning>, ResolveError> {
+        let meanings = sources(located).into_iter().map(|source| self.stages.source(index, source));
+        let meanings = meanings.collect::<Result<_, _>>();
+        meanings.map_err(|diagnostic| ResolveError::Dockerfile { diagnostics: vec![diagnostic] })
     }
 
     /// Returns the images that the stages name and nobody was asked for yet.
@@ -241,7 +240,7 @@ impl Resolving<'_> {
         for &index in stages {
             add(&self.stages.base(index).meaning, self.stages.stage(index).from.value.image.span())?;
             for (_, located) in self.instructions(index) {
-                if let Some(meaning) = self.copied(index, located)? {
+                for meaning in self.copied(index, located)? {
                     add(&meaning, located.span)?;
                 }
             }
@@ -282,8 +281,9 @@ impl Resolving<'_> {
         let from = &self.stages.stage(index).from;
         let base = self.stages.base(index);
         let instructions = self.instructions(index).map(|(origin, located)| {
-            let meaning = self.copied(index, located)?;
-            let from = meaning.map(|meaning| self.base(&meaning, located.span, needed)).transpose()?;
+            let meanings = self.copied(index, located)?;
+            let from = meanings.iter().map(|meaning| self.base(meaning, located.span, needed));
+            let from = from.collect::<Result<_, _>>()?;
             let (instruction, text) = (located.value.clone(), located.text.clone());
             Ok(ResolvedInstruction { instruction, text, span: located.span, from, origin })
         });

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use runtime::network::{Attachment, CONTAINER_ADDRESS, Network, NetworkConfig, NetworkError, PublishedPort};
 use runtime::{
-    Container, ExitStatus, GeneratedFile, GeneratedKind, NetworkNamespace, RunError, Runtime, Stdio, User, UserError,
-    WaitError,
+    Container, ExitStatus, GeneratedFile, GeneratedKind, LimitHit, Limits, Mount, NetworkNamespace, PidsLimit,
+    RunError, Runtime, Stdio, User, UserError, WaitError,
 };
 use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
@@ -20,10 +20,21 @@ const HOSTNAME: &str = "buildkitsandbox";
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 /// What a hostname stands for where its container has no address of its own.
 const OWN_LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
+/// Most processes of a step, unless the user says otherwise.
+pub const STEP_PIDS: PidsLimit = PidsLimit::WherePossible(4096);
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Its exit code or signal.
+    pub status: ExitStatus,
+    /// The limit that it ran into, which may be why.
+    pub limit_hit: Option<LimitHit>,
+}
 
 /// A place where processes run, with a root filesystem given.
 pub trait Sandbox: Send + Sync {
-    /// Runs `exec` on `rootfs` and hands what it writes to `output`; kills it when `stop` is cancelled.
+    /// Runs an exec op on a root filesystem and hands what it writes to `output`; kills it when `stop` is cancelled.
     ///
     /// Must be called from a blocking thread of a tokio runtime.
     ///
@@ -32,11 +43,22 @@ pub trait Sandbox: Send + Sync {
     /// [`SandboxError`] when the process could not be started; an exit code is no error.
     fn run(
         &self,
-        rootfs: &Path,
-        exec: &Exec,
+        process: (&Path, &Exec),
+        lending: &Lending,
         output: &mut dyn FnMut(&[u8]),
         stop: &CancellationToken,
-    ) -> Result<ExitStatus, SandboxError>;
+    ) -> Result<Ended, SandboxError>;
+}
+
+/// What a process gets for as long as it runs, beside its root filesystem; nothing of it is in its layer.
+#[derive(Debug, Default)]
+pub struct Lending {
+    /// Files and directories.
+    pub mounts: Vec<Mount>,
+    /// Files that are only its own.
+    pub files: Vec<GeneratedFile>,
+    /// Variables, as `NAME=value`, which count over those of its op.
+    pub env: Vec<String>,
 }
 
 /// Why a process could not be run.
@@ -64,6 +86,7 @@ pub struct ContainerSandbox {
     runtime: Arc<Runtime>,
     network_config: NetworkConfig,
     host_files: HostFiles,
+    limits: Limits,
     network: OnceLock<Result<Network, Arc<NetworkError>>>,
 }
 
@@ -93,7 +116,14 @@ pub struct Connection {
 impl ContainerSandbox {
     /// Makes a sandbox; its network is started by the first step that needs one.
     pub fn new(runtime: Arc<Runtime>, network_config: NetworkConfig, host_files: HostFiles) -> Self {
-        Self { runtime, network_config, host_files, network: OnceLock::new() }
+        let limits = Limits { pids: STEP_PIDS, ..Limits::default() };
+        Self { runtime, network_config, host_files, limits, network: OnceLock::new() }
+    }
+
+    /// Gives every step these limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     fn network(&self) -> &Result<Network, Arc<NetworkError>> {
@@ -139,13 +169,13 @@ impl ContainerSandbox {
 impl Sandbox for ContainerSandbox {
     fn run(
         &self,
-        rootfs: &Path,
-        exec: &Exec,
+        (rootfs, exec): (&Path, &Exec),
+        lending: &Lending,
         output: &mut dyn FnMut(&[u8]),
         stop: &CancellationToken,
-    ) -> Result<ExitStatus, SandboxError> {
+    ) -> Result<Ended, SandboxError> {
         let connection = self.attach(exec.network, Vec::new())?;
-        let container = container(rootfs, exec, &connection)?;
+        let container = Container { limits: self.limits.clone(), ..container(rootfs, exec, (&connection, lending))? };
         let broken = |errno: rustix::io::Errno| SandboxError::Output { source: errno.into() };
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(broken)?;
         let stderr = writer.try_clone().map_err(|source| SandboxError::Output { source })?;
@@ -161,11 +191,15 @@ impl Sandbox for ContainerSandbox {
         let status = running.wait();
         watch.abort();
         read.map_err(|source| SandboxError::Output { source })?;
-        Ok(status?)
+        Ok(Ended { status: status?, limit_hit: running.limit_hit() })
     }
 }
 
-fn container(rootfs: &Path, exec: &Exec, connection: &Connection) -> Result<Container, SandboxError> {
+fn container(
+    rootfs: &Path,
+    exec: &Exec,
+    (connection, lending): (&Connection, &Lending),
+) -> Result<Container, SandboxError> {
     let user =
         User::resolve(rootfs, &exec.user).map_err(|source| SandboxError::User { user: exec.user.clone(), source })?;
     make_working_directory(rootfs, &exec.cwd, &user)?;
@@ -173,6 +207,12 @@ fn container(rootfs: &Path, exec: &Exec, connection: &Connection) -> Result<Cont
     if !env.iter().any(|entry| entry.starts_with("HOME=")) {
         env.push(format!("HOME={}", user.home));
     }
+    for entry in &lending.env {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        env.retain(|known| known.split_once('=').is_none_or(|(known, _)| known != name));
+        env.push(entry.clone());
+    }
+    let files = generated_files(HOSTNAME, connection, &exec.extra_hosts).into_iter().chain(script(exec));
     Ok(Container {
         rootfs: rootfs.to_owned(),
         args: exec.args.clone(),
@@ -180,9 +220,10 @@ fn container(rootfs: &Path, exec: &Exec, connection: &Connection) -> Result<Cont
         cwd: exec.cwd.clone(),
         user,
         hostname: HOSTNAME.to_owned(),
-        mounts: Vec::new(),
-        files: generated_files(HOSTNAME, connection, &exec.extra_hosts).into_iter().chain(script(exec)).collect(),
+        mounts: lending.mounts.clone(),
+        files: files.chain(lending.files.iter().cloned()).collect(),
         network: connection.namespace.clone(),
+        limits: Limits::default(),
     })
 }
 

@@ -133,6 +133,18 @@ pub fn select(tree: &FileTree, patterns: &[String], options: &SelectOptions) -> 
     Ok(Selection { sources, needs_directory })
 }
 
+/// Returns the pattern that stands for `path` alone; for an empty one, for everything.
+pub(crate) fn literal(path: &str) -> String {
+    let mut pattern = String::from("/");
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 /// Finds what a pattern stands for: files, and directories with what is in them.
 fn contents(walk: &Walk<'_>, (place, pattern): (usize, &str)) -> Result<Vec<Selected>, SelectError> {
     let mut sources = Vec::new();

@@ -219,22 +219,20 @@ impl Solver {
     async fn look_up(self: &Arc<Self>, id: NodeId, inputs: &[Output], pins: &[Pin]) -> Failable<LookedUp> {
         let (files, selected) = match self.exact_files(id, inputs).await? {
             Files::NotFound => return Ok(LookedUp::Missing(None)),
-            Files::Key(files) => (files, None),
-            Files::Context(files) => (Some(FilesKey::Content(files.digest.clone())), Some(files)),
+            Files::Keys(files) => (files, None),
+            Files::Context(files) => (vec![FilesKey::Content(files.digest.clone())], Some(files)),
         };
         let chain = BelowKey::Chain(inputs[0].chain().await?);
-        let exact = self.key(id, &chain, (files.as_ref(), pins));
+        let exact = self.key(id, &chain, (&files, pins));
         if let Some(record) = self.backend.store.recall(&exact.key) {
             return self.cached(id, &inputs[0], record).await.map(LookedUp::Cached);
         }
         let mut further = Vec::new();
         let linked = self.linked(id, &inputs[0]).await?;
-        further.extend(linked.as_ref().map(|linked| self.key(id, linked, (files.as_ref(), pins))));
-        if let [_, source] = inputs {
-            let stage = source.lowers.clone();
-            let content = self.blocking(id, move |solver| ops::stage_digest(solver, id, &stage)).await?;
-            let Some(content) = content.map(FilesKey::Content) else { return Ok(LookedUp::Missing(None)) };
-            further.push(self.key(id, linked.as_ref().unwrap_or(&chain), (Some(&content), pins)));
+        further.extend(linked.as_ref().map(|linked| self.key(id, linked, (&files, pins))));
+        if inputs.len() > 1 {
+            let Some(content) = self.content(id, inputs).await? else { return Ok(LookedUp::Missing(None)) };
+            further.push(self.key(id, linked.as_ref().unwrap_or(&chain), (&content, pins)));
         }
         let Some(record) = further.iter().find_map(|key| self.backend.store.recall(&key.key)) else {
             return Ok(LookedUp::Missing(selected));
@@ -243,17 +241,28 @@ impl Solver {
         self.cached(id, &inputs[0], record).await.map(LookedUp::Cached)
     }
 
-    /// Returns how the files that a step copies enter its exact key.
+    /// Returns how the files that a step copies or mounts enter its exact key.
     async fn exact_files(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<Files> {
-        let Some(copy) = self.graph.node(id).op.copy() else { return Ok(Files::Key(None)) };
-        match &copy.from {
-            _ if copy.patterns().is_empty() => Ok(Files::Key(None)),
-            CopyFrom::Input => Ok(Files::Key(Some(FilesKey::Chain(inputs[1].chain().await?)))),
-            CopyFrom::Context(_) => {
-                let digest = self.blocking(id, move |solver| ops::context_digest(solver, id)).await?;
-                Ok(digest.map_or(Files::NotFound, Files::Context))
-            }
+        if let Some(copy) = self.graph.node(id).op.copy()
+            && matches!(copy.from, CopyFrom::Context(_))
+            && !copy.patterns().is_empty()
+        {
+            let digest = self.blocking(id, move |solver| ops::context_digest(solver, id)).await?;
+            return Ok(digest.map_or(Files::NotFound, Files::Context));
         }
+        Ok(Files::Keys(self.chains(inputs).await?))
+    }
+
+    /// Returns the keys of what a step copies or mounts, by the layers that it is in.
+    async fn chains(&self, inputs: &[Output]) -> Failable<Vec<FilesKey>> {
+        try_join_all(inputs[1..].iter().map(|input| async { Ok(FilesKey::Chain(input.chain().await?)) })).await
+    }
+
+    /// Returns the keys of what a step copies or mounts, by content; `None` when a file is not there.
+    async fn content(self: &Arc<Self>, id: NodeId, inputs: &[Output]) -> Failable<Option<Vec<FilesKey>>> {
+        let stages: Vec<_> = inputs[1..].iter().map(|input| input.lowers.clone()).collect();
+        let chains = self.chains(inputs).await?;
+        self.blocking(id, move |solver| ops::content_keys(solver, id, &stages, chains)).await
     }
 
     async fn cached(&self, id: NodeId, below: &Output, record: CacheRecord) -> Failable<Output> {
@@ -309,16 +318,17 @@ impl Solver {
         let record =
             CacheRecord { diff_id: diff_id.clone(), recipe: serde_json::Value::Null, created: created.clone() };
         let chain = BelowKey::Chain(inputs[0].chain().await?);
-        let stage = match &inputs[..] {
-            [_, source] => Some(FilesKey::Chain(source.chain().await?)),
-            _ => None,
-        };
-        let content = content.map(FilesKey::Content);
-        for below in [Some(chain), self.linked(id, &inputs[0]).await?].iter().flatten() {
-            if stage.is_some() {
-                self.remember(&self.key(id, below, (stage.as_ref(), &pins)), &record);
+        let mut files = vec![content.map(|content| vec![FilesKey::Content(content)]).unwrap_or_default()];
+        if inputs.len() > 1 {
+            if self.graph.node(id).op.copy().is_none() {
+                files = self.content(id, &inputs).await?.into_iter().collect();
             }
-            self.remember(&self.key(id, below, (content.as_ref(), &pins)), &record);
+            files.push(self.chains(&inputs).await?);
+        }
+        for below in [Some(chain), self.linked(id, &inputs[0]).await?].iter().flatten() {
+            for files in &files {
+                self.remember(&self.key(id, below, (files, &pins)), &record);
+            }
         }
         self.remember(&definition, &record);
         let mut layers = inputs[0].layers.clone().await?.to_vec();
@@ -336,7 +346,7 @@ impl Solver {
         Ok(Some(BelowKey::Linked(key)))
     }
 
-    fn key(&self, id: NodeId, below: &BelowKey, files: (Option<&FilesKey>, &[Pin])) -> RecipedKey {
+    fn key(&self, id: NodeId, below: &BelowKey, files: (&[FilesKey], &[Pin])) -> RecipedKey {
         input_key(&self.graph.node(id).op, &self.platform, below, files)
     }
 
@@ -371,8 +381,8 @@ impl Solver {
 enum Files {
     /// A file is not there: no key, the step itself says what is wrong.
     NotFound,
-    /// This; `None` for steps that copy no files.
-    Key(Option<FilesKey>),
+    /// These; none for steps that neither copy nor mount files.
+    Keys(Vec<FilesKey>),
     /// These of the build context.
     Context(Digested),
 }

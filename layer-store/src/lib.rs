@@ -16,6 +16,7 @@
 //! | `unpack` | archives that are no layers |
 //! | `snapshot`, `overlay`, `implied`, `scratch` | mounted stacks of layers |
 //! | `files` | the files of a stack without a mount |
+//! | `cache_mounts` | directories that stay between builds |
 //! | `images`, `tags`, `find`, `manifest`, `cache`, `contexts` | images, their names and documents; build-cache records |
 //! | `usage`, `needs`, `prune`, `remove_image`, `remove_tree` | looking after the store |
 //!
@@ -28,6 +29,7 @@ mod apply;
 mod blob_writer;
 mod blobs;
 mod cache;
+mod cache_mounts;
 mod compress;
 mod contexts;
 mod file_error;
@@ -58,6 +60,7 @@ mod usage;
 
 pub use apply::{ApplyError, TarError};
 pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
+pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
 pub use compress::CompressError;
 pub use file_error::{FileError, RecordError};
 pub use files::{LayerFile, LayerFileKind, LayerFiles, LayerFilesError};

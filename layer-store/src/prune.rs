@@ -24,11 +24,11 @@ use crate::{FileError, ImageId, Store, sys, usage};
 pub struct Prune {
     /// Which images.
     pub images: PruneImages,
-    /// Whether cache records go, what is remembered of build contexts, and downloads that were interrupted.
+    /// Whether cache records go, what is remembered of build contexts, cache mounts, and downloads that were interrupted.
     pub build_cache: bool,
     /// Whether to tell only what would be removed.
     pub dry_run: bool,
-    /// Only images and cache records that came into the store before this time.
+    /// Only images and cache records that came into the store before this time, and cache mounts last used before it.
     pub until: Option<SystemTime>,
     /// Only images for which all of these hold.
     pub labels: Vec<LabelFilter>,
@@ -76,6 +76,7 @@ pub enum FreedKind {
     Tag,
     Image,
     CacheRecord,
+    CacheMount,
     Layer,
     Blob,
     Temporary,
@@ -156,6 +157,7 @@ impl Store {
         }
         if what.build_cache {
             victims.extend(self.contexts(what)?);
+            victims.extend(self.unused_cache_mounts(what.until)?);
             victims.extend(self.interrupted()?);
         }
         Ok(victims)

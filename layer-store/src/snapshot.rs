@@ -48,7 +48,7 @@ pub enum Lower {
 }
 
 /// What lies below the lowest layer of a writable snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Skeleton {
     /// Nothing.
     None,
@@ -157,7 +157,7 @@ impl Store {
         set_root(&upper, &layers.root)?;
         let mut lower = self.lower_directories(&layers, &scratch)?;
         if skeleton == Skeleton::MountPoints || lower.is_empty() {
-            lower.push(open(&self.skeleton(&scratch, skeleton)?)?);
+            lower.push(open(&self.skeleton(skeleton)?)?);
         }
         let mounted = self.mount(&lower, Some((&upper, &work)), &scratch)?;
         Ok(ActiveSnapshot { mounted, scratch, _below: below.to_vec() })
@@ -267,11 +267,23 @@ impl Store {
         directory
     }
 
-    fn skeleton(&self, scratch: &Scratch, skeleton: Skeleton) -> Result<PathBuf, FileError> {
-        let directory = scratch.make("skeleton")?;
+    /// Returns the directory below all layers; made once for all snapshots of this command, as nobody writes to it.
+    fn skeleton(&self, skeleton: Skeleton) -> Result<PathBuf, FileError> {
+        let mut made = self.0.skeletons.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(directory) = made.get(&skeleton) {
+            return Ok(directory.clone());
+        }
+        let directory = self.make_skeleton(skeleton)?;
+        made.insert(skeleton, directory.clone());
+        Ok(directory)
+    }
+
+    fn make_skeleton(&self, skeleton: Skeleton) -> Result<PathBuf, FileError> {
+        let directory = self.temporary_directory("skeleton")?;
         if skeleton == Skeleton::MountPoints {
             for name in ["proc", "sys", "dev", "etc"] {
-                scratch.make(Path::new("skeleton").join(name))?;
+                let path = directory.join(name);
+                std::fs::create_dir(&path).map_err(failed("make", &path))?;
             }
             for name in ["etc/resolv.conf", "etc/hosts", "etc/hostname"] {
                 let path = directory.join(name);
@@ -319,7 +331,7 @@ impl ActiveSnapshot {
         let Self { scratch, _below, mut mounted } = self;
         remove_sockets(&scratch.directory.join("layer/tree"), &mounted.target)?;
         mounted.unmount()?;
-        for name in ["work", "merged", "skeleton"] {
+        for name in ["work", "merged"] {
             remove_tree(&scratch.directory.join(name))?;
         }
         let state = Mutex::new(Frozen { directory: scratch.directory.join("layer"), record: None });

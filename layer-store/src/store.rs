@@ -8,10 +8,12 @@
 //!   tags/<digest of name>.json   name → image
 //!   cache/<key>.json             cache key → layer
 //!   contexts/<hex>               what builders remember of a build context or a fetched file
+//!   mounts/<hex>/                cache mounts (see `cache_mounts`)
 //!   leases/                      `lock`, and one locked file per running command
 //!   tmp/<lease>/                 a running command's unfinished work;  tmp/partial-…: downloads that can resume
 //! ```
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{DirBuilder, File};
@@ -26,7 +28,7 @@ use crate::file_error::failed;
 use crate::files::TarIndexes;
 use crate::lease::{self, Lease};
 use crate::overlay::OverlayXattrs;
-use crate::{CacheKey, FileError, ImageId};
+use crate::{CacheKey, FileError, ImageId, Skeleton};
 
 /// A directory of blobs, layers, images, tags and cache records.
 ///
@@ -40,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) lease: Mutex<Option<Arc<Lease>>>,
     pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
     pub(crate) tar_indexes: TarIndexes,
+    /// What lies below the layers of snapshots, as far as it was made (`snapshot`).
+    pub(crate) skeletons: Mutex<HashMap<Skeleton, PathBuf>>,
 }
 
 /// Why a directory could not be opened as a store.
@@ -51,8 +55,8 @@ pub enum OpenError {
     File(#[from] FileError),
 }
 
-const DIRECTORIES: [&str; 9] =
-    ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "contexts", "leases", "tmp"];
+const DIRECTORIES: [&str; 10] =
+    ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "contexts", "mounts", "leases", "tmp"];
 
 impl Store {
     /// Opens the store in `root`, and makes it if it is not there.
@@ -77,6 +81,7 @@ impl Store {
             lease: Mutex::new(None),
             overlay_xattrs: Mutex::new(None),
             tar_indexes: TarIndexes::default(),
+            skeletons: Mutex::default(),
         })))
     }
 

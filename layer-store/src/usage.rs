@@ -3,7 +3,7 @@
 //! | share | what |
 //! |---|---|
 //! | images | layers and blobs that an image needs, records of images and names |
-//! | build cache | layers and blobs that only cache records need, these records, and what is remembered of build contexts |
+//! | build cache | layers and blobs that only cache records need, these records, what is remembered of build contexts, and cache mounts |
 //! | other | everything else: unfinished work, interrupted downloads, garbage, the directories themselves |
 //!
 //! Their sum is what `du -s --block-size=1` finds: every file once however many names it has, every directory, and nothing on
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
+use crate::cache_mounts::is_free;
 use crate::file_error::failed;
 use crate::lease::{Held, Holds};
 use crate::needs::{Contents, Needed};
@@ -28,7 +29,7 @@ use crate::{FileError, Store, sys};
 pub struct Usage {
     /// Images, with their layers and blobs.
     pub images: Share,
-    /// Build-cache records, with the layers and blobs that only they need, and what is remembered of build contexts.
+    /// Build-cache records, with the layers and blobs that only they need, what is remembered of build contexts, and cache mounts.
     pub build_cache: Share,
     /// Everything else, in bytes.
     pub other: u64,
@@ -89,7 +90,9 @@ impl Store {
         let (layers, blobs) = (measure("layers")?, self.blob_sizes(&mut seen)?);
         let mut measure = |directory: &str| self.sizes(directory, &mut seen);
         let (images, tags) = (measure("images")?, measure("tags")?);
-        let cached = measure("cache")?.sum() + measure("contexts")?.sum();
+        let mounts = measure("mounts")?;
+        let cached = measure("cache")?.sum() + measure("contexts")?.sum() + mounts.sum();
+        let used = used_mounts(&mounts)?;
         let total = disk_size(self.root()).map_err(failed("measure", self.root()))?.unwrap_or(0);
         let contents = Contents::read(self)?;
         let holds = self.read_holds()?;
@@ -117,10 +120,10 @@ impl Store {
                 - held_tags,
         };
         let build_cache = Share {
-            count: contents.cache.len() as u64,
-            active: active_records(&contents, &holds),
+            count: contents.cache.len() as u64 + mounts.0.len() as u64,
+            active: active_records(&contents, &holds) + used.0.len() as u64,
             size: sum(&minus(&by_cache, &by_images)) + cached,
-            reclaimable: sum(&minus(&by_cache, &without_cache)) + cached,
+            reclaimable: sum(&minus(&by_cache, &without_cache)) + cached - used.sum(),
         };
         Ok(Usage { images, build_cache, other: total.saturating_sub(images.size + build_cache.size) })
     }
@@ -145,6 +148,17 @@ fn sizes_in(directory: &Path, seen: &mut HashSet<(u64, u64)>) -> Result<Sizes, F
         sizes.0.extend(size.map(|size| (path, size)));
     }
     Ok(sizes)
+}
+
+/// Returns the cache mounts that somebody uses.
+fn used_mounts(mounts: &Sizes) -> Result<Sizes, FileError> {
+    let mut used = Sizes::default();
+    for (path, size) in &mounts.0 {
+        if !is_free(&path.join("lock"))? {
+            used.0.insert(path.clone(), *size);
+        }
+    }
+    Ok(used)
 }
 
 fn minus(from: &Needed, what: &Needed) -> Needed {

@@ -8,7 +8,7 @@
 //!
 //! `/sys`: a fresh one needs a network namespace of our own user namespace. Rootless with the host's network it is the host's,
 //! read-only; where even that is refused it is empty. `/sys/fs/cgroup` is always the unified hierarchy of the new cgroup namespace,
-//! read-only: on hosts with version 1 controllers it then shows none, which is true, as no limit is set here. Only a kernel
+//! read-only: on hosts with version 1 controllers it shows none of the limits, which are not in that hierarchy. Only a kernel
 //! without cgroup2, or an empty `/sys`, goes without.
 
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
     fsconfig_create, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::setrlimit;
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, set_capabilities};
 
 use crate::capabilities::{ALLOWED, dropped, only};
@@ -91,6 +91,7 @@ fn report(status: BorrowedFd<'_>, failure: &Failure) -> ! {
 
 fn build_world(plan: &Plan) -> Result<(), Failure> {
     close_foreign(plan).map_err(at(Step::CloseForeign))?;
+    join_cgroups(plan)?;
     match &plan.network {
         NetworkPlan::Host => (),
         NetworkPlan::New => sys::raise_loopback().map_err(at(Step::RaiseLoopback))?,
@@ -127,6 +128,14 @@ fn close_foreign(plan: &Plan) -> Result<(), Errno> {
     sys::close_range(first, u32::MAX)
 }
 
+/// Joins the cgroups; the namespace that is made then shows them as its root.
+fn join_cgroups(plan: &Plan) -> Result<(), Failure> {
+    for entrance in &plan.cgroups.written {
+        rustix::io::write(entrance, b"0").map_err(at(Step::JoinCgroup))?;
+    }
+    sys::unshare(libc::CLONE_NEWCGROUP).map_err(at(Step::NewCgroupNamespace))
+}
+
 /// Attaches a mount where the host has the root filesystem, above what is there.
 fn place_below_host(mount: &OwnedFd, plan: &Plan) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -157,9 +166,14 @@ fn clone_mount(from: impl AsFd, path: &CStr) -> Result<OwnedFd, Errno> {
 /// Attaches a generated file; the directory that holds them lets no program run.
 fn attach_file(plan: &Plan, file: &PlannedFile) -> Result<(), Errno> {
     let mount = clone_mount(&plan.scratch, &file.name)?;
-    if file.kind == GeneratedKind::Program {
-        let (set, clear) = (MountAttrFlags::MOUNT_ATTR_RDONLY, MountAttrFlags::MOUNT_ATTR_NOEXEC);
-        sys::change_mount(mount.as_fd(), (set.bits().into(), clear.bits().into()), Reach::Mount)?;
+    let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
+    match file.kind {
+        GeneratedKind::Data => {}
+        GeneratedKind::Secret { .. } => sys::restrict_mount(mount.as_fd(), read_only, Reach::Mount)?,
+        GeneratedKind::Program => {
+            let clear = MountAttrFlags::MOUNT_ATTR_NOEXEC.bits().into();
+            sys::change_mount(mount.as_fd(), (read_only, clear), Reach::Mount)?;
+        }
     }
     attach(&mount, &plan.root, &file.target)
 }
@@ -189,6 +203,7 @@ fn mount_dev(plan: &Plan) -> Result<(), Failure> {
 fn mount_kernel_filesystems(plan: &Plan) -> Result<(), Failure> {
     let proc = fresh(c"proc", INERT).map_err(at(Step::MountProc))?;
     attach(&proc, &plan.root, c"proc").map_err(at(Step::MountProc))?;
+    set_oom_score(plan, &proc).map_err(at(Step::OomScore))?;
     let sys = new_sys(plan).map_err(at(Step::MountSys))?;
     attach(&sys, &plan.root, c"sys").map_err(at(Step::MountSys))?;
     mount_cgroup(&sys).map_err(at(Step::MountCgroup))?;
@@ -221,6 +236,12 @@ fn empty_directory(plan: &Plan) -> Result<OwnedFd, Errno> {
     let empty = clone_mount(&plan.scratch, EMPTY)?;
     sys::restrict_mount(empty.as_fd(), READ_ONLY.bits().into(), Reach::Mount)?;
     Ok(empty)
+}
+
+fn set_oom_score(plan: &Plan, proc: &OwnedFd) -> Result<(), Errno> {
+    let Some(score) = &plan.oom_score else { return Ok(()) };
+    let file = rustix::fs::openat(proc, c"self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, score.as_bytes()).map(drop)
 }
 
 fn mount_cgroup(sys: &OwnedFd) -> Result<(), Errno> {
@@ -286,7 +307,7 @@ fn take_standard_streams(plan: &Plan) -> Result<(), Failure> {
 fn become_command(plan: &Plan) -> Result<Infallible, Failure> {
     rustix::system::sethostname(&plan.hostname).map_err(at(Step::Hostname))?;
     enter_working_directory(&plan.cwd).map_err(at(Step::WorkingDirectory))?;
-    limit(plan).map_err(at(Step::Limits))?;
+    limit(plan)?;
     sys::reset_signals();
     sys::block_signals(Block::None);
     bound_capabilities().map_err(at(Step::BoundCapabilities))?;
@@ -314,10 +335,12 @@ fn enter_working_directory(cwd: &CStr) -> Result<(), Errno> {
     sys::check_reachable()
 }
 
-fn limit(plan: &Plan) -> Result<(), Errno> {
+fn limit(plan: &Plan) -> Result<(), Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    setrlimit(Resource::Nofile, plan.open_files)?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+    for (number, &(resource, limit)) in plan.rlimits.iter().enumerate() {
+        setrlimit(resource, limit).map_err(on(Step::Limits, number))?;
+    }
+    Ok(())
 }
 
 fn bound_capabilities() -> Result<(), Errno> {
@@ -385,7 +408,12 @@ fn is_own_binary(plan: &Plan, path: &CStr) -> bool {
             return false;
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { return false };
+        let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+            // A limit of open files must not keep us from looking.
+            Err(Errno::MFILE) => return true,
+            Err(_) => return false,
+            Ok(file) => file,
+        };
         let Ok(length) = rustix::io::read(&file, &mut script) else { return false };
         let Some(interpreter) = script.get(..length).and_then(interpreter) else { return false };
         name = [0; 257];

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::User;
 use crate::terminal::Size;
+use crate::{Limits, User};
 
 /// One process and the world it sees.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Container {
     pub files: Vec<GeneratedFile>,
     /// Which network it sees.
     pub network: NetworkNamespace,
+    /// How much of the machine it may take.
+    pub limits: Limits,
 }
 
 /// Something mounted into a container.
@@ -75,7 +77,7 @@ pub enum Access {
 
 /// A file that is mounted into one container and ends with it, such as `/etc/resolv.conf`.
 ///
-/// Its owner is root. No layer and no other container sees what is written to it.
+/// No layer and no other container sees what is written to it.
 #[derive(Clone, Debug)]
 pub struct GeneratedFile {
     /// Absolute path inside the container, resolved like a mount's target.
@@ -89,10 +91,17 @@ pub struct GeneratedFile {
 /// What a [`GeneratedFile`] is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GeneratedKind {
-    /// To be read, and written by root: mode 0644.
+    /// To be read, and written by root, its owner: mode 0644.
     Data,
     /// To be run by everybody, and written by nobody: mode 0755, mounted read-only.
     Program,
+    /// To be read by whom its mode lets, and written by nobody: mounted read-only, and never swapped out where the kernel offers that.
+    Secret {
+        /// Permission bits.
+        mode: u32,
+        /// Owner and group.
+        owner: (u32, u32),
+    },
 }
 
 /// The network a container sees.

@@ -11,11 +11,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, makedev};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-    open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
 };
 
 use crate::sys::{Reach, restrict_mount};
@@ -40,11 +40,14 @@ pub(crate) const EMPTY: &CStr = c"empty";
 const NO_DEVICES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 const NO_PROGRAMS: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// Makes a mount of `kind` with these options.
+/// Makes a mount of `kind` with these options; one without a value is a flag.
 fn make(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (name, value) in options {
-        fsconfig_set_string(&context, *name, *value)?;
+        match *value {
+            "" => fsconfig_set_flag(&context, *name)?,
+            value => fsconfig_set_string(&context, *name, value)?,
+        }
     }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
@@ -86,9 +89,9 @@ pub(crate) fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
     make("tmpfs", &options, NO_DEVICES)
 }
 
-/// `/dev/shm`: 64 MiB, for everybody.
-pub(crate) fn shm() -> Result<OwnedFd, Errno> {
-    make("tmpfs", &[("mode", "1777"), ("size", "64m")], NO_DEVICES | NO_PROGRAMS)
+/// `/dev/shm`: for everybody.
+pub(crate) fn shm(size: u64) -> Result<OwnedFd, Errno> {
+    make("tmpfs", &[("mode", "1777"), ("size", &size.to_string())], NO_DEVICES | NO_PROGRAMS)
 }
 
 /// `/dev/pts`: an instance of its own. `tty_group` owns its terminals, where that group exists.
@@ -137,19 +140,36 @@ pub(crate) fn device(name: &CStr, major: u32, minor: u32) -> Result<OwnedFd, Err
 pub(crate) fn scratch(files: &[GeneratedFile]) -> io::Result<OwnedFd> {
     let bytes: usize = files.iter().map(|file| file.contents.len() + 64 * 1024).sum();
     let size = (bytes + 1024 * 1024).to_string();
-    let mount = make("tmpfs", &[("mode", "755"), ("size", &size)], NO_DEVICES | NO_PROGRAMS)?;
+    let options = [("mode", "755"), ("size", size.as_str())];
+    let holds_secret = files.iter().any(|file| matches!(file.kind, GeneratedKind::Secret { .. }));
+    let mount = match holds_secret.then(|| unswapped(&options)) {
+        Some(Ok(mount)) => mount,
+        // older than Linux 6.4, or in a user namespace
+        None | Some(Err(_)) => make("tmpfs", &options, NO_DEVICES | NO_PROGRAMS)?,
+    };
     rustix::fs::mkdirat(&mount, EMPTY, Mode::from_raw_mode(0o555))?;
     for (number, file) in files.iter().enumerate() {
         let mut out = std::fs::File::from(empty_file(&mount, &scratch_name(number))?);
-        let mode = match file.kind {
-            GeneratedKind::Data => 0o644,
-            GeneratedKind::Program => 0o755,
+        let (mode, (uid, gid)) = match file.kind {
+            GeneratedKind::Data => (0o644, (0, 0)),
+            GeneratedKind::Program => (0o755, (0, 0)),
+            GeneratedKind::Secret { mode, owner } => (mode & 0o777, owner),
         };
+        if (uid, gid) != (0, 0) {
+            rustix::fs::fchown(&out, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
         rustix::fs::fchmod(&out, Mode::from_raw_mode(mode))?;
         io::Write::write_all(&mut out, &file.contents)?;
     }
     rustix::fs::chmodat(&mount, EMPTY, Mode::from_raw_mode(0o555), AtFlags::empty())?;
     Ok(mount)
+}
+
+/// The tmpfs of generated files, whose pages never go to a swap device.
+fn unswapped(options: &[(&str, &str)]) -> Result<OwnedFd, Errno> {
+    let mut options = options.to_vec();
+    options.push(("noswap", ""));
+    make("tmpfs", &options, NO_DEVICES | NO_PROGRAMS)
 }
 
 /// Name of the generated file with this number in the scratch mount.

@@ -11,17 +11,20 @@
 //! - A container dies with the process that started it, also on `kill -9`: its pid namespace is nested in one whose init (the
 //!   keeper, `spawner.rs`) is killed by the kernel when the process ends. Its mounts die with it.
 //! - Nothing of the host reaches it but what [`Container`] names: no environment, no open file, no path.
+//! - It takes no more than its [`Limits`] say; where a limit cannot be kept, it does not start.
 //! - Mount targets are resolved inside the root filesystem; what had to be made for them is removed when the container has ended.
 //!
 //! Needs Linux 5.12 (`mount_setattr`). Knows nothing of images; prints nothing, reads no environment.
 
 mod capabilities;
+mod cgroup;
 mod child;
 mod container;
 mod detached;
 mod enter;
 mod id_map;
 mod kernel_paths;
+mod limits;
 pub mod network;
 mod plan;
 mod running;
@@ -36,8 +39,13 @@ mod targets;
 pub mod terminal;
 mod users;
 
+pub use cgroup::{CgroupError, Limit};
 pub use container::{Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, NetworkNamespace, Stdio};
 pub use enter::{EnterError, Missing, Obstacle, Privilege, enter};
+pub use limits::{
+    Bound, CpuQuota, DEFAULT_SHM_SIZE, IoKind, IoRate, LimitHit, Limits, NumberList, NumberListError, PidsLimit,
+    Ulimit, UlimitError,
+};
 pub use running::{ExitStatus, Killer, Running, SignalError, WaitError};
 pub use runtime::{CommandProblem, RunError, Runtime};
 pub use step::Step;

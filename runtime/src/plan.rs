@@ -12,7 +12,9 @@ use std::{fs, io};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit};
 
+use crate::cgroup::{Cgroup, Entrances};
 use crate::detached::{self, DEVICES};
+use crate::limits::{Bound, DEFAULT_SHM_SIZE, Limits};
 use crate::runtime::{RunError, Runtime};
 use crate::seccomp::Filters;
 use crate::sys::{CStringArray, above_standard};
@@ -30,6 +32,7 @@ const LONGEST_HOSTNAME: usize = 64;
 pub(crate) struct Plan {
     pub(crate) rootfs: CString,
     pub(crate) root: OwnedFd,
+    pub(crate) cgroups: Entrances,
     pub(crate) scratch: OwnedFd,
     pub(crate) dev: OwnedFd,
     pub(crate) pts: OwnedFd,
@@ -47,7 +50,8 @@ pub(crate) struct Plan {
     pub(crate) gid: Gid,
     /// `None` where the namespace forbids `setgroups`.
     pub(crate) groups: Option<Vec<Gid>>,
-    pub(crate) open_files: Rlimit,
+    pub(crate) rlimits: Vec<(Resource, Rlimit)>,
+    pub(crate) oom_score: Option<String>,
     pub(crate) args: CStringArray,
     pub(crate) env: CStringArray,
     pub(crate) candidates: Vec<CString>,
@@ -72,7 +76,8 @@ impl Plan {
             StdioPlan::Piped(streams) => streams,
             StdioPlan::Terminal(slave) => std::slice::from_ref(slave),
         };
-        let all = own.into_iter().chain(devices).chain(mounts).chain(network).chain(streams);
+        let all =
+            own.into_iter().chain(&self.cgroups.written).chain(devices).chain(mounts).chain(network).chain(streams);
         let mut numbers: Vec<u32> = all.map(|descriptor| descriptor.as_raw_fd().cast_unsigned()).collect();
         numbers.sort_unstable();
         numbers
@@ -112,6 +117,7 @@ pub(crate) enum StdioPlan {
 pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     pub(crate) made: MadeTargets,
+    pub(crate) cgroup: Option<Cgroup>,
     pub(crate) terminal: Option<OwnedFd>,
     /// The end of the status pipe to read from.
     pub(crate) status: OwnedFd,
@@ -131,15 +137,17 @@ impl Prepared {
         let mut world = World {
             targets: Targets::new(duplicate(&root)?),
             dev: prepare("/dev", detached::dev())?,
-            shm: prepare("/dev/shm", detached::shm())?,
+            shm: prepare("/dev/shm", detached::shm(container.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE)))?,
         };
         world.cover_system_directories(&root)?;
         let mounts = world.mounts(container)?;
         let files = world.files(container)?;
         let user = &container.user;
+        let (cgroup, cgroups) = make_cgroup(runtime, &container.limits)?;
         let mut plan = Plan {
             rootfs: c_string("the root filesystem's path", rootfs.as_os_str().as_bytes())?,
             root,
+            cgroups,
             scratch: detached::scratch(&container.files).map_err(|source| prepare_error("generated files", source))?,
             dev: world.dev,
             pts,
@@ -156,7 +164,8 @@ impl Prepared {
             uid: Uid::from_raw(user.uid),
             gid: Gid::from_raw(user.gid),
             groups: runtime.may_set_groups().then(|| groups(container)),
-            open_files: open_files(),
+            rlimits: rlimits(&container.limits),
+            oom_score: container.limits.oom_score.map(|score| score.to_string()),
             args: c_strings("the command", &container.args)?,
             env: c_strings("the environment", &container.env)?,
             candidates: candidates(container)?,
@@ -165,7 +174,7 @@ impl Prepared {
             kept: Vec::new(),
         };
         plan.kept = plan.descriptors();
-        Ok(Self { plan, made: world.targets.into_made(), terminal, status: reader })
+        Ok(Self { plan, made: world.targets.into_made(), cgroup, terminal, status: reader })
     }
 }
 
@@ -311,6 +320,36 @@ fn groups(container: &Container) -> Vec<Gid> {
         }
     }
     groups.into_iter().map(Gid::from_raw).collect()
+}
+
+fn make_cgroup(runtime: &Runtime, limits: &Limits) -> Result<(Option<Cgroup>, Entrances), RunError> {
+    let cgroup = runtime
+        .cgroups()
+        .make(limits)
+        .map_err(|refused| RunError::Limit { limit: refused.limit, source: refused.error })?;
+    let entrances = cgroup.as_ref().map(Cgroup::entrances).transpose();
+    let entrances = entrances.map_err(|source| RunError::Cgroup { source })?;
+    Ok((cgroup, entrances.unwrap_or_default()))
+}
+
+/// What the caller asks for, in that order, and the defaults for the rest.
+fn rlimits(limits: &Limits) -> Vec<(Resource, Rlimit)> {
+    let number = |bound| match bound {
+        Bound::AtMost(number) => Some(number),
+        Bound::Unlimited => None,
+    };
+    let asked = limits
+        .ulimits
+        .iter()
+        .map(|ulimit| (ulimit.resource, Rlimit { current: number(ulimit.soft), maximum: number(ulimit.hard) }));
+    let mut all: Vec<_> = asked.collect();
+    let core = Rlimit { current: Some(0), maximum: Some(0) };
+    for default in [(Resource::Nofile, open_files()), (Resource::Core, core)] {
+        if !all.iter().any(|(resource, _)| *resource == default.0) {
+            all.push(default);
+        }
+    }
+    all
 }
 
 fn open_files() -> Rlimit {

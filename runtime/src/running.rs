@@ -9,6 +9,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::process::{WaitId, waitid};
 
+use crate::LimitHit;
+use crate::cgroup::Cgroup;
 use crate::spawner::{Spawner, WAIT};
 use crate::sys;
 use crate::targets::MadeTargets;
@@ -60,19 +62,27 @@ pub struct SignalError {
 pub struct Running {
     process: Arc<OwnedFd>,
     made: Option<MadeTargets>,
+    cgroup: Option<Cgroup>,
+    limit_hit: Option<LimitHit>,
     terminal: Option<OwnedFd>,
     status: Option<ExitStatus>,
     _spawner: Arc<Spawner>,
 }
 
 impl Running {
-    pub(crate) fn new(process: OwnedFd, made: MadeTargets, terminal: Option<OwnedFd>, spawner: Arc<Spawner>) -> Self {
-        Self { process: Arc::new(process), made: Some(made), terminal, status: None, _spawner: spawner }
+    pub(crate) fn new(
+        process: OwnedFd,
+        (made, cgroup): (MadeTargets, Option<Cgroup>),
+        terminal: Option<OwnedFd>,
+        spawner: Arc<Spawner>,
+    ) -> Self {
+        let (process, made) = (Arc::new(process), Some(made));
+        Self { process, made, cgroup, limit_hit: None, terminal, status: None, _spawner: spawner }
     }
 
     /// Waits until the command has ended, and returns how; again and again if asked.
     ///
-    /// When it returns, no process of the container is left, its mounts are gone, and so is what was made for them.
+    /// When it returns, no process of the container is left, its mounts and its cgroup are gone, and so is what was made for them.
     ///
     /// # Errors
     ///
@@ -90,6 +100,7 @@ impl Running {
         let ended =
             found.and_then(|status| status.ok_or(Errno::CHILD)).map_err(|errno| WaitError { source: errno.into() });
         self.made = None;
+        self.limit_hit = self.cgroup.take().and_then(|cgroup| cgroup.hit());
         let ended = ended?;
         let status = match (ended.exit_status(), ended.terminating_signal()) {
             (Some(code), _) => ExitStatus::Code(code),
@@ -97,6 +108,11 @@ impl Running {
         };
         self.status = Some(status);
         Ok(status)
+    }
+
+    /// Returns the limit that it ran into, the gravest if several; nothing before it has been waited for.
+    pub fn limit_hit(&self) -> Option<LimitHit> {
+        self.limit_hit
     }
 
     /// Returns the caller's end of the terminal, if it was started with one. Read errors with `EIO` once nobody has the other.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::io::Errno;
 
+use crate::cgroup::{CgroupError, Cgroups, Limit};
 use crate::child::{FAILURE_SIZE, Failure};
 use crate::detached::DEVICES;
 use crate::enter::Entered;
@@ -17,7 +18,7 @@ use crate::kernel_paths;
 use crate::plan::Prepared;
 use crate::seccomp::Filters;
 use crate::spawner::Spawner;
-use crate::{Container, Missing, Privilege, Running, Stdio, Step};
+use crate::{Container, Missing, Privilege, Running, Stdio, Step, Ulimit};
 
 /// The right to run containers, and what they share: compiled filters, the thread that makes them. Made by [`crate::enter`].
 ///
@@ -27,6 +28,7 @@ pub struct Runtime {
     entered: Entered,
     filters: OnceLock<Arc<Filters>>,
     thermal_throttle: OnceLock<Arc<Vec<CString>>>,
+    cgroups: Cgroups,
     spawner: Mutex<Option<Arc<Spawner>>>,
 }
 
@@ -65,6 +67,12 @@ pub enum RunError {
     TargetKind { path: PathBuf },
     #[error("cannot use the mount target `{}`", .path.display())]
     Target { path: PathBuf, source: io::Error },
+    #[error("cannot limit {limit}")]
+    Limit { limit: Limit, source: CgroupError },
+    #[error("cannot use the cgroup of the container")]
+    Cgroup { source: CgroupError },
+    #[error("cannot set the ulimit `{ulimit}`: the hard limit of this process is {hard}")]
+    Ulimit { ulimit: Ulimit, hard: String, source: io::Error },
     #[error("cannot prepare {object}")]
     Prepare { object: String, source: io::Error },
     #[error("cannot compile the system call filter")]
@@ -128,7 +136,13 @@ impl RunError {
 
 impl Runtime {
     pub(crate) fn new(entered: Entered) -> Self {
-        Self { entered, filters: OnceLock::new(), thermal_throttle: OnceLock::new(), spawner: Mutex::new(None) }
+        Self {
+            entered,
+            filters: OnceLock::new(),
+            thermal_throttle: OnceLock::new(),
+            cgroups: Cgroups::default(),
+            spawner: Mutex::new(None),
+        }
     }
 
     /// Returns what this process is allowed to do.
@@ -150,10 +164,10 @@ impl Runtime {
     /// [`RunError::Command`] when the command cannot be executed (its [`CommandProblem`] knows the exit code), otherwise what could
     /// not be prepared, mounted or set. Nothing is left behind then.
     pub fn start(&self, container: &Container, stdio: Stdio) -> Result<Running, RunError> {
-        let Prepared { plan, made, terminal, status } = Prepared::new(self, container, stdio)?;
+        let Prepared { plan, made, cgroup, terminal, status } = Prepared::new(self, container, stdio)?;
         let spawner = self.spawner()?;
         let process = spawner.spawn(plan).map_err(|source| RunError::Spawn { source })?;
-        let mut running = Running::new(process, made, terminal, spawner);
+        let mut running = Running::new(process, (made, cgroup), terminal, spawner);
         let mut report = Vec::with_capacity(FAILURE_SIZE);
         File::from(status).read_to_end(&mut report).map_err(|source| RunError::Spawn { source })?;
         if report.is_empty() {
@@ -173,6 +187,10 @@ impl Runtime {
 
     pub(crate) fn thermal_throttle(&self) -> Arc<Vec<CString>> {
         Arc::clone(self.thermal_throttle.get_or_init(|| Arc::new(kernel_paths::thermal_throttle())))
+    }
+
+    pub(crate) fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
     }
 
     pub(crate) fn has_uid(&self, id: u32) -> bool {
@@ -214,6 +232,10 @@ fn explain(container: &Container, failure: &Failure) -> RunError {
             return RunError::Command { name, problem: command_problem(step, failure.errno), source };
         }
         Step::WorkingDirectory => return RunError::WorkingDirectory { path: container.cwd.clone(), source },
+        Step::Limits => match container.limits.ulimits.get(number) {
+            Some(&ulimit) => return ulimit_error(ulimit, source),
+            None => None,
+        },
         Step::AttachMount => mount_target(container, number),
         Step::AttachFile => container.files.get(number).map(|file| file.path.clone()),
         Step::AttachDevice => DEVICES.get(number).map(|(name, ..)| format!("/dev/{}", name.to_string_lossy())),
@@ -224,6 +246,11 @@ fn explain(container: &Container, failure: &Failure) -> RunError {
         Some(object) => RunError::Object { step, object, source },
         None => RunError::Step { step, source },
     }
+}
+
+fn ulimit_error(ulimit: Ulimit, source: io::Error) -> RunError {
+    let hard = rustix::process::getrlimit(ulimit.resource).maximum;
+    RunError::Ulimit { ulimit, hard: hard.map_or_else(|| "unlimited".to_owned(), |hard| hard.to_string()), source }
 }
 
 fn mount_target(container: &Container, number: usize) -> Option<String> {

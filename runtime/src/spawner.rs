@@ -24,7 +24,8 @@ use crate::child;
 use crate::plan::{NetworkPlan, Plan};
 use crate::sys::{self, Block, Stack};
 
-const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+/// The cgroup namespace is made by the child, once it is in its cgroup.
+const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// Waits for children whatever their exit signal is.
 pub(crate) const WAIT: WaitIdOptions =
@@ -87,7 +88,9 @@ fn serve(inbox: &mpsc::Receiver<Request>) {
     let mut stack = Stack::new();
     while let Ok(Request { plan, reply }) = inbox.recv() {
         let network = if matches!(plan.network, NetworkPlan::New) { libc::CLONE_NEWNET } else { 0 };
-        let child = sys::clone_in_nested_namespace(&mut stack, NAMESPACES | network, &mut || child::run(&plan));
+        let cgroup = plan.cgroups.cloned.as_ref().map(AsFd::as_fd);
+        let mut body = || child::run(&plan);
+        let child = sys::clone_in_nested_namespace(&mut stack, NAMESPACES | network, cgroup, &mut body);
         drop(plan);
         let _caller_waits = reply.send(child);
     }

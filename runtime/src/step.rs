@@ -6,6 +6,7 @@ use std::fmt;
 ///
 /// | why here | |
 /// |---|---|
+/// | cgroup first | what the container takes is counted from its first moment, and the cgroup namespace begins there |
 /// | network before mounts | `/sys` shows the network namespace of whoever mounts it |
 /// | mounts before the pivot | their targets are handles; no path is looked up but inside the root filesystem |
 /// | close before the working directory and the command | neither can name a file of the host through `/proc/self/fd` |
@@ -16,6 +17,10 @@ use std::fmt;
 pub enum Step {
     /// Close every descriptor but the plan's: no file that the caller writes, no lock stays held by this copy.
     CloseForeign = 1,
+    /// Become a member of the cgroups that keep the limits.
+    JoinCgroup,
+    /// Make that the root of a new cgroup namespace.
+    NewCgroupNamespace,
     /// `setns` into the given network namespace.
     JoinNetwork,
     /// Bring up `lo` of a new one.
@@ -40,6 +45,8 @@ pub enum Step {
     MountMqueue,
     /// `/proc`, of the new pid namespace.
     MountProc,
+    /// The OOM score, through that `/proc`.
+    OomScore,
     /// `/sys`, read-only.
     MountSys,
     /// `/sys/fs/cgroup`, read-only, of the new cgroup namespace.
@@ -62,7 +69,7 @@ pub enum Step {
     Hostname,
     /// Enter the working directory and check that it is inside.
     WorkingDirectory,
-    /// Resource limits, umask.
+    /// The limits of each process, umask.
     Limits,
     /// Signal dispositions and mask back to their defaults.
     Signals,
@@ -83,8 +90,10 @@ pub enum Step {
 }
 
 /// Every step, to turn the number that the child reports back into one.
-const ALL: [Step; 33] = [
+const ALL: [Step; 36] = [
     Step::CloseForeign,
+    Step::JoinCgroup,
+    Step::NewCgroupNamespace,
     Step::JoinNetwork,
     Step::RaiseLoopback,
     Step::NewSession,
@@ -97,6 +106,7 @@ const ALL: [Step; 33] = [
     Step::AttachShm,
     Step::MountMqueue,
     Step::MountProc,
+    Step::OomScore,
     Step::MountSys,
     Step::MountCgroup,
     Step::Mask,
@@ -127,6 +137,8 @@ impl Step {
     fn description(self) -> &'static str {
         match self {
             Self::CloseForeign => "close the files of the caller",
+            Self::JoinCgroup => "join the cgroup",
+            Self::NewCgroupNamespace => "make a cgroup namespace",
             Self::JoinNetwork => "join the network namespace",
             Self::RaiseLoopback => "bring up the loopback interface",
             Self::NewSession => "start a session",
@@ -134,6 +146,7 @@ impl Step {
             Self::AttachScratch => "mount the directory of generated files",
             Self::AttachRoot => "mount the root filesystem",
             Self::MountProc => "mount /proc",
+            Self::OomScore => "set the OOM score",
             Self::MountSys => "mount /sys",
             Self::MountCgroup => "mount /sys/fs/cgroup",
             Self::AttachDev => "mount /dev",
@@ -180,6 +193,6 @@ mod tests {
             assert_eq!(Step::from_number(number), Some(*step));
         }
         assert_eq!(Step::from_number(0), None);
-        assert_eq!(Step::from_number(34), None);
+        assert_eq!(Step::from_number(37), None);
     }
 }

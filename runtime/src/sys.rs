@@ -46,7 +46,7 @@ fn result(value: c_long) -> Result<c_long, Errno> {
     if value < 0 { Err(errno()) } else { Ok(value) }
 }
 
-/// Moves the calling thread (and, where the kernel says so, the process) into new namespaces.
+/// Moves the calling thread (and, where the kernel says so, the process) into new namespaces. *child*
 pub(crate) fn unshare(flags: c_int) -> Result<(), Errno> {
     // SAFETY: takes no pointer. CLONE_FILES, which could invalidate descriptors of other threads, is never passed.
     result(unsafe { libc::unshare(flags) }.into()).map(drop)
@@ -73,7 +73,7 @@ pub(crate) fn fork_single_threaded(body: impl FnOnce() -> c_int) -> Result<libc:
 /// `body` runs under the *child* rules.
 pub(crate) fn fork_bare(body: impl FnOnce()) -> Result<OwnedFd, Errno> {
     let mut handle: RawFd = -1;
-    let arguments = clone_arguments(libc::CLONE_PIDFD, &mut handle);
+    let arguments = clone_arguments(libc::CLONE_PIDFD, &mut handle, None);
     // SAFETY: the arguments are a clone_args of this size; without CLONE_VM the child has its own copy of this stack.
     match unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) } {
         0 => {
@@ -86,11 +86,16 @@ pub(crate) fn fork_bare(body: impl FnOnce()) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// `struct clone_args` with these flags, the place for a pidfd, and no exit signal.
-fn clone_arguments(flags: c_int, handle: &mut RawFd) -> [u64; 11] {
+/// `struct clone_args` with these flags, the place for a pidfd, no exit signal, and the cgroup to be made in.
+fn clone_arguments(flags: c_int, handle: &mut RawFd, cgroup: Option<BorrowedFd<'_>>) -> [u64; 11] {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut arguments = [0_u64; 11];
     arguments[0] = u64::from(flags.cast_unsigned());
     arguments[1] = ptr::from_mut(handle).expose_provenance() as u64;
+    if let Some(cgroup) = cgroup {
+        arguments[0] |= CLONE_INTO_CGROUP;
+        arguments[10] = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
     arguments
 }
 
@@ -105,6 +110,7 @@ impl Stack {
 
 struct Launch<'a> {
     flags: c_int,
+    cgroup: Option<BorrowedFd<'a>>,
     body: &'a mut dyn FnMut(),
     handle: RawFd,
     error: Option<Errno>,
@@ -114,13 +120,14 @@ struct Launch<'a> {
 ///
 /// `clone(CLONE_NEWPID)` works only from inside the parent pid namespace. So a short-lived helper is made there, sharing memory and
 /// descriptors with the calling thread, which the kernel suspends meanwhile; it makes the init as its sibling (`CLONE_PARENT`) and
-/// ends. `body` runs under the *child* rules, in its own copy of the memory.
+/// ends. It is made as a member of `cgroup`, one of version 2. `body` runs under the *child* rules, in its own copy of the memory.
 pub(crate) fn clone_in_nested_namespace(
     stack: &mut Stack,
     namespaces: c_int,
+    cgroup: Option<BorrowedFd<'_>>,
     body: &mut dyn FnMut(),
 ) -> Result<OwnedFd, Errno> {
-    let mut launch = Launch { flags: namespaces | libc::CLONE_NEWPID, body, handle: -1, error: None };
+    let mut launch = Launch { flags: namespaces | libc::CLONE_NEWPID, cgroup, body, handle: -1, error: None };
     let top = stack.0.as_mut_ptr_range().end;
     let sharing = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
     // SAFETY: `top` is the aligned end of a stack nobody else uses; `launch` outlives the helper because CLONE_VFORK suspends this
@@ -144,7 +151,7 @@ extern "C" fn launch_helper(launch: *mut c_void) -> c_int {
     // SAFETY: the pointer that `clone_in_nested_namespace` passed; its thread is suspended.
     let launch = unsafe { &mut *launch.cast::<Launch<'_>>() };
     let flags = launch.flags | libc::CLONE_PARENT | libc::CLONE_PIDFD;
-    let arguments = clone_arguments(flags, &mut launch.handle);
+    let arguments = clone_arguments(flags, &mut launch.handle, launch.cgroup);
     // SAFETY: the arguments are a clone_args of this size; without CLONE_VM the child has its own copy of memory and stack.
     match unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) } {
         0 => {

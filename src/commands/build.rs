@@ -22,7 +22,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use builder::{
     Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, Findings, ImageSource, NamedContexts, Progress,
-    Pull, RegistryImages, RemoteFiles, Sandbox,
+    Pull, RegistryImages, RemoteFiles, STEP_PIDS, Sandbox,
 };
 use oci::{Platform, Reference};
 use remote_files::GitDir;
@@ -36,6 +36,7 @@ use self::named_context::named_contexts;
 use crate::args::truth_value;
 use crate::config::caller_variable;
 use crate::ending::Ending;
+use crate::limit_flags::LimitArgs;
 use crate::network::{BuildNetworkArgs, DnsArgs, host_entries};
 use crate::output;
 use crate::progress::{self, Shown, Style};
@@ -62,10 +63,12 @@ pub(crate) struct BuildArgs {
     /// of the stage or image NAME
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     build_contexts: Vec<String>,
-    /// Secret for servers that files are fetched from: `id=HTTP_AUTH_TOKEN_<host>,src=FILE`, or `env=NAME`
+    /// Secret for `RUN --mount=type=secret`, or for a server that files are fetched from (`id=HTTP_AUTH_TOKEN_<host>`):
+    /// `id=ID,src=FILE`, or `id=ID,env=NAME`
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<String>,
-    /// Agent with keys for git repositories: `default`, which is that of `SSH_AUTH_SOCK`, or `default=SOCKET`
+    /// SSH agent for `RUN --mount=type=ssh` and for git repositories: `default`, which is that of `SSH_AUTH_SOCK`,
+    /// `ID=SOCKET`, or keys: `ID=FILE[,FILE]...`
     #[arg(long, value_name = "AGENT")]
     ssh: Vec<String>,
     /// Stage to build, by name or number [default: the last]
@@ -100,6 +103,8 @@ pub(crate) struct BuildArgs {
     /// Write the image ID to this file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 impl BuildArgs {
@@ -116,6 +121,7 @@ impl BuildArgs {
 /// Builds an image.
 pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     let platform = platform(args)?;
+    let limits = args.limits.limits(STEP_PIDS)?;
     if args.context == "-" && args.file.as_deref() == Some(Path::new("-")) {
         return Err(Ending::usage("standard input cannot be both the build context and the Dockerfile").into());
     }
@@ -149,7 +155,8 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
             report::warnings(&dockerfile, findings);
         }
     };
-    let built = solve((session, &access), request, &shown);
+    let sandbox = Arc::new(session.sandbox(&DnsArgs::default()).with_limits(limits));
+    let built = solve((session, &access, sandbox), request, &shown);
     let built = built?.map_err(|Failed { error, findings }| {
         tell(&findings);
         BuildFailure { dockerfile: dockerfile.clone(), error, output: shown.seen() }
@@ -193,18 +200,18 @@ fn request(
 
 /// Runs a build; what stops it from outside of the build is the outer error.
 fn solve(
-    (session, access): (&Session, &Access),
+    (session, access, sandbox): (&Session, &Access, Arc<dyn Sandbox>),
     request: BuildRequest,
     shown: &Arc<dyn Shown>,
 ) -> anyhow::Result<Result<Built, Failed>> {
     let store = session.store()?;
     let client = Arc::new(session.client()?);
     let images: Arc<dyn ImageSource> = Arc::new(RegistryImages::new(store.clone(), client));
-    let sandbox: Arc<dyn Sandbox> = Arc::new(session.sandbox(&DnsArgs::default()));
     let progress: Arc<dyn Progress> = Arc::<dyn Shown>::clone(shown);
     let remote_files: Arc<dyn RemoteFiles> =
         Arc::new(session.network_files(store.clone(), access)?.telling(Arc::clone(&progress)));
-    let backend = Backend { store, images, remote_files, sandbox, progress };
+    let lent = Arc::new(access.lent.clone());
+    let backend = Backend { store, images, remote_files, sandbox, lent, progress };
     session.block_on(async {
         let interrupt = Interrupt::watch()?;
         let built = builder::build(request, &backend, interrupt.stop()).await;

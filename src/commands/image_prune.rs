@@ -93,6 +93,7 @@ pub(super) fn planned(freed: &[Freed]) -> String {
         FreedKind::Tag => "name",
         FreedKind::Image => "image",
         FreedKind::CacheRecord => "cache record",
+        FreedKind::CacheMount => "cache mount",
         FreedKind::Layer => "layer",
         FreedKind::Blob => "blob",
         FreedKind::Temporary => "unfinished download",

@@ -6,6 +6,7 @@
 mod build;
 mod builder_prune;
 mod context_ls;
+mod doctor;
 mod history;
 mod image_prune;
 mod images;
@@ -23,6 +24,7 @@ mod version;
 pub(crate) use build::{Access, BuildArgs, NoDockerfile};
 pub(crate) use builder_prune::BuilderPruneArgs;
 pub(crate) use context_ls::ContextLsArgs;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use history::HistoryArgs;
 pub(crate) use image_prune::ImagePruneArgs;
 pub(crate) use images::ImagesArgs;
@@ -59,6 +61,7 @@ pub(crate) fn run(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Login(args) => login::login(&args, session),
         Command::Logout(args) => logout::logout(&args, session),
         Command::Version(args) => version::version(&args),
+        Command::Doctor(args) => doctor::doctor(&args, session),
         Command::Image { command: ImageCommand::Prune(args) } => image_prune::image_prune(&args, session),
         Command::Builder { command: BuilderCommand::Prune(args) } => builder_prune::builder_prune(&args, session),
         Command::Context { command: ContextCommand::Ls(args) } => context_ls::context_ls(&args, session),

@@ -4,7 +4,7 @@ use anyhow::Context;
 use builder::{Connection, ContainerSandbox, generated_files, make_working_directory};
 use layer_store::{ActiveSnapshot, FindError, Image, ImageId, Lower, Skeleton, Store};
 use oci::{Platform, Reference};
-use runtime::{Container, ExitStatus, User};
+use runtime::{Container, ExitStatus, LimitHit, Limits, User};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::uname;
 
@@ -13,6 +13,7 @@ use crate::config::caller_variable;
 use crate::container::{Overrides, Terminal};
 use crate::ending::{Ending, NotStarted};
 use crate::forwarded_signals::ForwardedSignals;
+use crate::limit_flags::RunLimitArgs;
 use crate::network::{Network, RunNetworkArgs, host_entries};
 use crate::session::Session;
 use crate::shown::shown;
@@ -58,6 +59,8 @@ pub(crate) struct RunArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
+    #[command(flatten)]
+    limits: RunLimitArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -71,17 +74,22 @@ enum Pull {
 pub(crate) fn run(args: &RunArgs, session: &Session) -> anyhow::Result<u8> {
     let (image, command) = args.image_and_command.split_first().expect("at least the image is required");
     check(args)?;
+    let limits = args.limits.limits()?;
     let not_started = |error: anyhow::Error| error.context(NotStarted { image: image.clone() });
-    let prepared = prepare(args, image, command, session).map_err(not_started)?;
+    let mut prepared = prepare(args, image, command, session).map_err(not_started)?;
+    prepared.container.limits = limits;
     session.block_on(async {
         let signals = ForwardedSignals::watch()?;
         let running = session.runtime().start(&prepared.container, prepared.stdio);
         let mut running = running.map_err(|error| not_started(error.into()))?;
         let copying = prepared.ends.copy(&running)?;
         signals.pass_to(&running)?;
-        let ended = tokio::task::spawn_blocking(move || running.wait()).await;
+        let ended = tokio::task::spawn_blocking(move || (running.wait(), running.limit_hit())).await;
         copying.finish();
-        Ok(exit_code(ended.context("cannot wait for the container")??))
+        let (status, hit) = ended.context("cannot wait for the container")?;
+        let status = status?;
+        tell_limit(status, hit);
+        Ok(exit_code(status))
     })
 }
 
@@ -159,7 +167,17 @@ fn container(
         hostname,
         mounts: Vec::new(),
         network: connection.namespace.clone(),
+        limits: Limits::default(),
     })
+}
+
+/// Says that a limit was hit, which the command itself may not know: that of processes only where the command failed.
+fn tell_limit(status: ExitStatus, hit: Option<LimitHit>) {
+    match hit {
+        Some(LimitHit::Pids { .. }) if status.is_success() => (),
+        Some(hit) => output::notice(&format!("wharf: {hit}")),
+        None => (),
+    }
 }
 
 /// Completes `-e` words: a name alone takes the caller's value, or nothing if there is none.

@@ -7,7 +7,7 @@ use http_transport::{At, ExchangeError};
 use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TarLayerError, TreeTarError};
 use registry_client::{LoginError, RequestError};
 use runtime::network::PublishError;
-use runtime::{CommandProblem, EnterError, ExitStatus, Obstacle, RunError};
+use runtime::{CgroupError, CommandProblem, EnterError, ExitStatus, LimitHit, Obstacle, RunError};
 use rustix::io::Errno;
 
 use super::{BuildFailure, find};
@@ -54,11 +54,14 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
             errors.iter().all(is_not_built).then(|| advice.to_owned())
         }
         BuildError::Solve(error) => match &error.source {
+            StepError::Exit { limit_hit: Some(hit), .. } => Some(of_limit(*hit).to_owned()),
             StepError::Exit { status, .. } => Some(of_exit(*status, error.line)),
             StepError::Sandbox { source: SandboxError::Run(error), .. } => of_run(error),
             StepError::Owner { .. } | StepError::Sandbox { source: SandboxError::User { .. }, .. } => {
                 Some("users are those of the image's /etc/passwd: add one in a step before, or use a number".to_owned())
             }
+            StepError::NoSecret { id } => Some(format!("`--secret id={},src=FILE` gives it", shown(id))),
+            StepError::NoAgent { id } => Some(format!("`--ssh {}` lends one", shown(id))),
             StepError::NoContext => Some(
                 "standard input was the Dockerfile and nothing else: `--file - PATH` takes it from there and has a context"
                     .to_owned(),
@@ -87,6 +90,13 @@ fn of_exit(status: ExitStatus, line: Option<usize>) -> String {
             let place = line.map_or_else(|| "the Dockerfile".to_owned(), |line| format!("line {line}"));
             format!("the steps before it are kept: correct {place} and run the same command again")
         }
+    }
+}
+
+fn of_limit(hit: LimitHit) -> &'static str {
+    match hit {
+        LimitHit::Memory { .. } => "give the steps more with `--memory SIZE`, or leave it out",
+        LimitHit::Pids { .. } => "allow more with `--pids-limit NUMBER`, or any number with -1",
     }
 }
 
@@ -182,7 +192,7 @@ fn registry_of(host: &str) -> &str {
 
 fn of_runtime(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(EnterError::UserNamespace { obstacle, .. } | EnterError::Private { obstacle, .. }) = find(error) {
-        return Some(of_obstacle(*obstacle).to_owned());
+        return Some(self::obstacle(*obstacle).to_owned());
     }
     if let Some(ApplyError::Owner { .. }) = find(error) {
         return Some(
@@ -227,11 +237,26 @@ fn of_run(error: &RunError) -> Option<String> {
         RunError::UnmappedUser { .. } | RunError::UnmappedGroup { .. } => {
             Some("subordinate ids are missing: add your user to /etc/subuid and /etc/subgid".to_owned())
         }
+        RunError::Limit { source, .. } => of_cgroup(source),
         _ => None,
     }
 }
 
-fn of_obstacle(obstacle: Obstacle) -> &'static str {
+/// Who may not make cgroups is helped by one that is theirs.
+fn of_cgroup(error: &CgroupError) -> Option<String> {
+    let is_forbidden = match error {
+        CgroupError::Shared { .. } => true,
+        CgroupError::Make { source, .. } | CgroupError::Write { source, .. } => {
+            matches!(Errno::from_io_error(source), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS))
+        }
+        _ => false,
+    };
+    let advice = "limits need root, or, with cgroups v2, a cgroup of your own: `systemd-run --user --scope -p Delegate=yes wharf …`";
+    is_forbidden.then(|| advice.to_owned())
+}
+
+/// Returns what removes an obstacle to user namespaces.
+pub(crate) fn obstacle(obstacle: Obstacle) -> &'static str {
     match obstacle {
         Obstacle::UnprivilegedClone => {
             "run `sysctl -w kernel.unprivileged_userns_clone=1` as root, or run wharf as root"

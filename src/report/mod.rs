@@ -30,6 +30,7 @@ use crate::shown::shown;
 use crate::table::ellipsis;
 
 pub(crate) use build::{BuildFailure, DockerfileText, Seen, diagnostics, warnings};
+pub(crate) use hint::obstacle;
 
 const USAGE: u8 = 125;
 /// Characters of a cause that are shown: a command may be a whole script.

@@ -3,13 +3,14 @@
 mod copy;
 mod exec;
 mod file;
+mod mounts;
 mod sources;
 
 use std::sync::Arc;
 
-use layer_store::{FrozenLayer, LayerFilesError, Lower, SealError, SnapshotError};
+use layer_store::{FileError, FrozenLayer, LayerFilesError, Lower, SealError, SnapshotError};
 use oci::DiffId;
-use runtime::{ExitStatus, UserError};
+use runtime::{ExitStatus, LimitHit, UserError};
 
 use crate::content_digest::{ContentDigest, ReadError};
 use crate::copy::CopyError;
@@ -22,7 +23,7 @@ use crate::select::SelectError;
 use crate::solve::Solver;
 
 pub(crate) use copy::linked_key;
-pub(crate) use sources::{Digested, context_digest, keep_indexes, stage_digest};
+pub(crate) use sources::{Digested, content_keys, context_digest, keep_indexes};
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +31,13 @@ pub(crate) use sources::{Digested, context_digest, keep_indexes, stage_digest};
 #[expect(missing_docs, reason = "each message says what its variant means")]
 pub enum StepError {
     #[error("`{command}` ended with {}", describe(*.status))]
-    Exit { command: String, status: ExitStatus, output: Vec<u8> },
+    Exit {
+        command: String,
+        status: ExitStatus,
+        output: Vec<u8>,
+        #[source]
+        limit_hit: Option<LimitHit>,
+    },
     #[error("cannot run `{command}`")]
     Sandbox { command: String, source: SandboxError },
     #[error("cannot copy from {}", context(.name))]
@@ -51,6 +58,20 @@ pub enum StepError {
     Owner { owner: String, source: UserError },
     #[error("cannot make the directory")]
     MakeDirectory { source: CopyError },
+    #[error("cannot mount `{path}`")]
+    MountSource { path: String, source: std::io::Error },
+    #[error("cannot use the cache `{id}`")]
+    CacheMount { id: String, source: FileError },
+    #[error("the secret `{id}` is not given")]
+    NoSecret { id: String },
+    #[error("the secret `{id}` is no text, and so cannot be the variable `{variable}`")]
+    SecretIsNoText { id: String, variable: String },
+    #[error("cannot lend the SSH agent `{id}`")]
+    Agent { id: String, source: std::io::Error },
+    #[error("cannot make a directory for the socket of the SSH agent")]
+    AgentDirectory { source: FileError },
+    #[error("the SSH agent `{id}` is not given")]
+    NoAgent { id: String },
     #[error("cannot look at the files below")]
     Files { source: LayerFilesError },
     #[error("this build has no context to copy from")]
@@ -108,7 +129,7 @@ pub(crate) enum Change {
 /// Does what node `id` says on the layers of its inputs.
 pub(crate) fn execute(solver: &Solver, id: NodeId, inputs: &[Vec<Lower>], taken: Taken) -> Result<Executed, StepError> {
     match &solver.graph.node(id).op {
-        Op::Exec(exec) => exec::exec(solver, id, exec, &inputs[0]),
+        Op::Exec(exec) => exec::exec(solver, id, exec, inputs),
         Op::File(action) => file::file(solver, action, inputs, taken),
         Op::Source(_) => unreachable!("sources are fetched, not executed"),
     }

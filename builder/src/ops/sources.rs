@@ -4,13 +4,15 @@ use layer_store::{Lower, View};
 
 use super::StepError;
 use super::copy::select_options;
-use crate::content_digest::{ContentDigest, Holdings, digest_of, entries, find_holdings};
+use crate::cache_key::FilesKey;
+use crate::content_digest::{ContentDigest, Holdings, content_digest, digest_of, entries, find_holdings};
 use crate::context_index::{ContextIndex, is_settled, now};
 use crate::dockerignore::Dockerignore;
+use crate::exec_mount::ExecMount;
 use crate::file_tree::{FileTree, Owners};
-use crate::graph::{Copy, CopyFrom, NodeId, TreeName};
+use crate::graph::{Copy, CopyFrom, NodeId, Op, TreeName};
 use crate::progress::Event;
-use crate::select::{Selection, select};
+use crate::select::{SelectOptions, Selection, literal, select};
 use crate::solve::Solver;
 
 /// What a copy selects, already looked at for its cache key.
@@ -78,9 +80,52 @@ pub(crate) fn context_digest(solver: &Solver, id: NodeId) -> Result<Option<Diges
     digest(solver, id, None)
 }
 
-/// Digests what a copy selects from a stage; `None` when a source is not there.
-pub(crate) fn stage_digest(solver: &Solver, id: NodeId, stage: &[Lower]) -> Result<Option<ContentDigest>, StepError> {
-    Ok(digest(solver, id, Some(stage))?.map(|digested| digested.digest))
+/// Returns the keys of what a step copies or mounts from `stages`, by content; `None` when a source is not there.
+///
+/// What is mounted of an image or of a build context stays as it is in `chains`: these layers are known by their content already.
+pub(crate) fn content_keys(
+    solver: &Solver,
+    id: NodeId,
+    stages: &[Vec<Lower>],
+    chains: Vec<FilesKey>,
+) -> Result<Option<Vec<FilesKey>>, StepError> {
+    let node = solver.graph.node(id);
+    let Op::Exec(exec) = &node.op else {
+        let digested = digest(solver, id, Some(&stages[0]))?;
+        return Ok(digested.map(|digested| vec![FilesKey::Content(digested.digest)]));
+    };
+    let mut keys = Vec::new();
+    for files in exec.mounts.iter().filter_map(ExecMount::files) {
+        let place = files.input - 1;
+        keys.push(match is_made_of_steps(solver, node.inputs[files.input]) {
+            false => chains[place].clone(),
+            true => match mounted_digest(solver, &stages[place], &files.source)? {
+                Some(digest) => FilesKey::Content(digest),
+                None => return Ok(None),
+            },
+        });
+    }
+    Ok(Some(keys))
+}
+
+/// Tells whether the layers of a node may differ though its files are the same: not those of an image or of a build context.
+fn is_made_of_steps(solver: &Solver, id: NodeId) -> bool {
+    let is_source = |id| matches!(solver.graph.node(id).op, Op::Source(_));
+    let node = solver.graph.node(id);
+    let is_copy = node.op.copy().is_some_and(|copy| matches!(copy.from, CopyFrom::Context(_)));
+    let is_context = is_copy && node.inputs.iter().all(|input| is_source(*input));
+    !(is_source(id) || is_context)
+}
+
+fn mounted_digest(solver: &Solver, stage: &[Lower], source: &str) -> Result<Option<ContentDigest>, StepError> {
+    let view = view(solver, stage)?;
+    let tree = FileTree::open(view.path(), Dockerignore::default(), Owners::Kept);
+    let tree = tree.map_err(|source| StepError::OpenTree { source })?;
+    match select(&tree, &[literal(source)], &SelectOptions::default()) {
+        Ok(selection) => Ok(Some(content_digest(&tree, &selection)?)),
+        // the step itself says what is wrong
+        Err(_) => Ok(None),
+    }
 }
 
 fn digest(solver: &Solver, id: NodeId, stage: Option<&[Lower]>) -> Result<Option<Digested>, StepError> {

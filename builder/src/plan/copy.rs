@@ -8,6 +8,7 @@ use super::{Copied, PlanError, PlanProblem, PlannedOp};
 use crate::dockerignore::Dockerignore;
 use crate::graph::{Archives, Copy, CopyFrom, CopySource, FileAction, Ground, InlineFile, Op, Parents, TreeName};
 use crate::remote::Remote;
+use crate::select::literal;
 use crate::spanned::Spanned;
 
 pub(super) fn copy(
@@ -24,17 +25,15 @@ pub(super) fn copy(
             return Err(Spanned::new(word.span(), PlanProblem::RemoteOfCopy));
         }
     }
-    let from = match from {
+    let mut further = Vec::new();
+    match from {
         Some(Copied::Node(node)) => {
             copy.from = CopyFrom::Input;
-            Some(node)
+            further.push(node);
         }
-        Some(Copied::Tree(name)) => {
-            copy.from = CopyFrom::Context(name);
-            None
-        }
-        None => None,
-    };
+        Some(Copied::Tree(name)) => copy.from = CopyFrom::Context(name),
+        None => {}
+    }
     if instruction.keeps_parents {
         copy.parents = Parents::Kept;
     }
@@ -42,7 +41,7 @@ pub(super) fn copy(
     copy.ground = ground(instruction.is_linked);
     copy.time = time;
     let created_by = created_by("COPY", &copy, mode.as_ref(), &destination);
-    Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), from, created_by })
+    Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), further, created_by })
 }
 
 pub(super) fn add(state: &StageState, instruction: &Add, time: Option<i64>) -> Result<PlannedOp, PlanError> {
@@ -58,7 +57,7 @@ pub(super) fn add(state: &StageState, instruction: &Add, time: Option<i64>) -> R
         Some(false) => Archives::Kept,
     };
     let created_by = created_by("ADD", &copy, mode.as_ref(), &destination);
-    Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), from: None, created_by })
+    Ok(PlannedOp { op: Op::File(FileAction::Copy(copy)), further: Vec::new(), created_by })
 }
 
 /// Finds the sources that are fetched; `--checksum` and `--keep-git-dir` are theirs.
@@ -158,6 +157,12 @@ fn files(
 pub(super) fn all_of_tree(name: &str, time: Option<i64>) -> Op {
     let all = vec![CopySource::Path("/".to_owned())];
     Op::File(FileAction::Copy(Copy { time, ..plain(TreeName::Named(name.to_owned()), all, "/".to_owned()) }))
+}
+
+/// Returns the op that makes a layer of what a mount shows of a build context; `source` is a path, no pattern.
+pub(super) fn mounted_files(from: TreeName, source: &str, destination: &str) -> Op {
+    let source = CopySource::Path(literal(source));
+    Op::File(FileAction::Copy(plain(from, vec![source], destination.to_owned())))
 }
 
 /// Returns a copy without any flags.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! FROM               ─▶ source node, or the stage it names
-//! RUN                ─▶ exec node                (`run.rs`)
+//! RUN                ─▶ exec node                (`run.rs`, `mount.rs`)
 //! COPY ADD WORKDIR   ─▶ file node                (`copy.rs`)
 //! all others         ─▶ change of the config     (`config.rs`)
 //! ```
@@ -12,13 +12,14 @@
 
 mod config;
 mod copy;
+mod mount;
 mod run;
 mod stage;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use dockerfile::{ExpandError, Instruction, ModeError, PortError, SignalError, Source as Text, Variables};
+use dockerfile::{ExpandError, Instruction, ModeError, MountError, PortError, SignalError, Source as Text, Variables};
 use oci::{Platform, Reference};
 use remote_files::{InvalidChecksum, RemoteSourceError};
 
@@ -87,6 +88,10 @@ pub enum PlanProblem {
     Signal { text: String, source: SignalError },
     #[error("`{text}` is no time for `SOURCE_DATE_EPOCH`")]
     Epoch { text: String, source: EpochError },
+    #[error("the mount cannot be used")]
+    Mount { source: MountError },
+    #[error("`{text}` cannot be the target of a mount: that would hide all files")]
+    MountTarget { text: String },
     #[error("RUN needs a command")]
     NoCommand,
     #[error("{instruction} has a blank name or path")]
@@ -149,8 +154,8 @@ enum Planned {
 /// An op of an instruction, before it is a node.
 struct PlannedOp {
     op: Op,
-    /// What is copied from, if that is not the build context.
-    from: Option<NodeId>,
+    /// What is copied from or mounted, where that is no build context.
+    further: Vec<NodeId>,
     created_by: String,
 }
 
@@ -260,7 +265,7 @@ impl Planner<'_> {
             }
         };
         let label = counter.label(&found.text);
-        let inputs = std::iter::once(state.top).chain(planned.from).collect();
+        let inputs = std::iter::once(state.top).chain(planned.further).collect();
         state.top = self.graph.add(planned.op, inputs, label, Some(self.text.line_of(found.span)));
         state.history.push(PlannedEntry { created_by: planned.created_by, node: Some(state.top) });
         Ok(())
@@ -272,11 +277,14 @@ impl Planner<'_> {
         found: &ResolvedInstruction,
         stage: &ResolvedStage,
     ) -> Result<Planned, PlanError> {
-        let from = found.from.as_ref().map(|base| self.copied(base, stage));
         match &found.instruction {
-            Instruction::Run(run) => run::run(state, run, found.span, (self.options, self.given()))
-                .map(|planned| Planned::Op(Box::new(planned))),
+            Instruction::Run(run) => {
+                let mounts = self.mounts(state, run, (found, stage))?;
+                run::run(state, run, (found.span, mounts), (self.options, self.given()))
+                    .map(|planned| Planned::Op(Box::new(planned)))
+            }
             Instruction::Copy(copy) => {
+                let from = found.from.first().map(|base| self.copied(base, stage));
                 copy::copy(state, copy, (from, self.time)).map(|planned| Planned::Op(Box::new(planned)))
             }
             Instruction::Add(add) => copy::add(state, add, self.time).map(|planned| Planned::Op(Box::new(planned))),
@@ -287,7 +295,7 @@ impl Planner<'_> {
                 }
                 let user = state.config.config.user.clone();
                 let op = Op::File(FileAction::MakeDirectory { path, user, time: self.time });
-                Ok(Planned::Op(Box::new(PlannedOp { op, from: None, created_by })))
+                Ok(Planned::Op(Box::new(PlannedOp { op, further: Vec::new(), created_by })))
             }
             Instruction::Arg(arg) => {
                 self.declare(state, arg).map(|created_by| Planned::Config { created_by: Some(created_by) })

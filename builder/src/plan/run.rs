@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dockerfile::{Invocation, NetworkMode, Run, Security, Span};
 
+use super::mount::PlannedMounts;
 use super::stage::StageState;
 use super::{PlanError, PlanOptions, PlanProblem, PlannedOp};
 use crate::entitlements::Entitlement;
@@ -23,7 +24,7 @@ pub(crate) fn is_proxy(name: &str) -> bool {
 pub(super) fn run(
     state: &StageState,
     run: &Run,
-    span: Span,
+    (span, PlannedMounts { mounts, inputs }): (Span, PlannedMounts),
     (options, given): (&PlanOptions<'_>, &BTreeMap<String, String>),
 ) -> Result<PlannedOp, PlanError> {
     refuse(run, span)?;
@@ -48,8 +49,9 @@ pub(super) fn run(
     let created_by = created_by(state, &args);
     let user = state.config.config.user.clone();
     let extra_hosts = options.extra_hosts.to_vec();
-    let exec = Exec { args, script, env, unkeyed_env, cwd: state.directory().to_owned(), user, network, extra_hosts };
-    Ok(PlannedOp { op: Op::Exec(exec), from: None, created_by })
+    let cwd = state.directory().to_owned();
+    let exec = Exec { args, script, env, unkeyed_env, cwd, user, network, extra_hosts, mounts };
+    Ok(PlannedOp { op: Op::Exec(exec), further: inputs, created_by })
 }
 
 /// Returns the network of a step; the host's only where whoever builds has said that it may be used.
@@ -68,9 +70,6 @@ fn network(mode: NetworkMode, span: Span, options: &PlanOptions<'_>) -> Result<R
 }
 
 fn refuse(run: &Run, span: Span) -> Result<(), PlanError> {
-    if let Some(mount) = run.mounts.first() {
-        return Err(not_built(mount.text.span, "`RUN --mount`"));
-    }
     if let Some(device) = run.devices.first() {
         return Err(not_built(device.text.span, "`RUN --device`"));
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use runtime::{Container, ExitStatus, NetworkNamespace, RunError, Running, Runtime, Stdio, User};
+use runtime::{Container, ExitStatus, Limits, NetworkNamespace, RunError, Running, Runtime, Stdio, User};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tempfile::TempDir;
 
@@ -74,6 +74,7 @@ pub(crate) fn container(rootfs: &Path, args: &[&str]) -> Container {
         mounts: Vec::new(),
         files: Vec::new(),
         network: NetworkNamespace::None,
+        limits: Limits::default(),
     }
 }
 

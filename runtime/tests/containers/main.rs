@@ -9,6 +9,7 @@
 
 mod image;
 mod isolation;
+mod limits;
 mod mounts;
 mod process;
 mod security;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         _ => {
             let groups = [
                 isolation::TESTS,
+                limits::TESTS,
                 mounts::TESTS,
                 process::TESTS,
                 security::TESTS,

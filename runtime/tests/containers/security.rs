@@ -139,7 +139,12 @@ fn the_own_binary_cannot_be_run(runtime: &Runtime) {
         std::fs::set_permissions(image.path(name), executable).unwrap();
     }
     for command in ["/proc/self/exe", "/proc/1/exe", "sneaky", "script", "/bin/nested"] {
-        let error = run(runtime, &image.container(&[command])).unwrap_err();
+        let mut container = image.container(&[command]);
+        let error = run(runtime, &container).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot run `{command}`: permission denied"));
+        // so few that no script can be looked into
+        container.limits.ulimits = vec!["nofile=4".parse().unwrap()];
+        let error = run(runtime, &container).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot run `{command}`: permission denied"));
     }
 }

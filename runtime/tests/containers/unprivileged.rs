@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Output};
 use std::{fs, thread};
 
-use runtime::{EnterError, Missing, NetworkNamespace, Privilege, RunError, Runtime};
+use runtime::{EnterError, Limit, Limits, Missing, NetworkNamespace, PidsLimit, Privilege, RunError, Runtime};
 
 use crate::image::{Image, container, output, user};
 use crate::{Test, tests};
@@ -57,6 +57,14 @@ pub(crate) fn single_id(rootfs: &str) -> ExitCode {
                   mkdir /sys/x 2>&1 | grep -c Read-only";
     container.args = ["sh", "-c", script].map(str::to_owned).to_vec();
     assert_eq!(output(&runtime, &container), "1");
+    // the default limit of processes kept nothing above from starting; one that is asked for does
+    container.limits.memory = Some(64 << 20);
+    let refused = runtime.start(&container, runtime::Stdio::Inherit);
+    assert!(matches!(refused, Err(RunError::Limit { limit: Limit::Memory, .. })), "{refused:?}");
+    container.limits = Limits { pids: PidsLimit::Required(10), ..Limits::default() };
+    let refused = runtime.start(&container, runtime::Stdio::Inherit);
+    assert!(matches!(refused, Err(RunError::Limit { limit: Limit::Pids, .. })), "{refused:?}");
+    container.limits = Limits::default();
     container.user = user(1000, 0, &[]);
     let refused = runtime.start(&container, runtime::Stdio::Inherit);
     assert!(matches!(refused, Err(RunError::UnmappedUser { id: 1000 })));

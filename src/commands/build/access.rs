@@ -1,4 +1,6 @@
-//! What servers are told when files and trees are fetched: the secrets that are meant for them, and an ssh agent.
+//! What a build may use of the caller's: secrets and SSH agents, for its steps and for servers that files and trees are fetched from.
+//!
+//! Every secret is for `RUN --mount=type=secret`. Some are for servers besides:
 //!
 //! | `--secret` | is told |
 //! |---|---|
@@ -8,16 +10,21 @@
 //! | `id=GIT_AUTH_HEADER.<host>` | the host of a repository: this whole header |
 //!
 //! The names are BuildKit's. It also takes the last two without a host, and tells them to every one: that is refused here.
-//! Any other secret is refused, because RUN cannot use it yet.
 //!
 //! Spec: docker's documentation, "Build secrets", "Git authentication for remote contexts" and "HTTP authentication".
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use builder::{Lent, Secret};
 use remote_files::HttpAuthorization;
+use ssh_agent::{Agent, Serving};
+use tempfile::TempDir;
 
 use crate::config::{caller_path, caller_variable};
 use crate::ending::Ending;
@@ -25,16 +32,18 @@ use crate::shown::shown;
 
 /// Bytes of a secret that are read, as in BuildKit.
 const MAX_SECRET: u64 = 500 << 10;
+/// The agent that is meant where none is named.
+const DEFAULT_AGENT: &str = "default";
 /// Who a token belongs to when git asks for a user.
 const TOKEN_USER: &str = "x-access-token";
 
-/// What servers are told, by host.
+/// What steps get, and what servers are told, by host.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     pub(crate) files: BTreeMap<String, HttpAuthorization>,
     pub(crate) trees: BTreeMap<String, HttpAuthorization>,
-    /// The socket of an agent that knows keys.
-    pub(crate) ssh_agent: Option<PathBuf>,
+    pub(crate) lent: Lent,
+    git_agent: Option<GitAgent>,
 }
 
 impl Access {
@@ -42,43 +51,88 @@ impl Access {
     pub(super) fn read(secrets: &[String], ssh: &[String]) -> anyhow::Result<Self> {
         let mut access = Self::default();
         for word in secrets {
-            let secret = Secret::parse(word)?;
-            access.add(&secret).with_context(|| format!("cannot use the secret `{}`", shown(&secret.id)))?;
+            let secret = GivenSecret::parse(word)?;
+            access.add(secret).with_context(|| format!("cannot use the secret of `--secret {}`", shown(word)))?;
         }
         for word in ssh {
-            access.ssh_agent = Some(agent(word)?);
+            access.add_agent(word).with_context(|| format!("cannot use the agent of `--ssh {}`", shown(word)))?;
         }
         Ok(access)
     }
 
-    fn add(&mut self, secret: &Secret) -> anyhow::Result<()> {
-        let id = &secret.id;
-        let header = || anyhow::Ok(HttpAuthorization::new(&secret.value()?)?);
+    /// Returns the socket of the agent that git uses.
+    pub(crate) fn ssh_agent(&self) -> Option<&Path> {
+        self.git_agent.as_ref().map(|agent| match agent {
+            GitAgent::Other(socket) => socket.as_path(),
+            GitAgent::Keys { socket, .. } => socket.as_path(),
+        })
+    }
+
+    /// Reads `ID[=SOCKET|KEY[,KEY]…]`.
+    fn add_agent(&mut self, word: &str) -> anyhow::Result<()> {
+        let (id, places) = word.split_once('=').unwrap_or((word, ""));
+        let paths: Vec<PathBuf> = match places {
+            "" => vec![caller_path("SSH_AUTH_SOCK").ok_or_else(|| Ending::usage("`SSH_AUTH_SOCK` is not set"))?],
+            places => places.split(',').map(PathBuf::from).collect(),
+        };
+        let is_socket = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        let agent = match &paths[..] {
+            [socket] if places.is_empty() || is_socket(socket) => Arc::new(Agent::forward(socket)?),
+            keys => Arc::new(Agent::of_keys(keys)?),
+        };
+        if id == DEFAULT_AGENT {
+            self.git_agent = Some(match &paths[..] {
+                [socket] if is_socket(socket) => GitAgent::Other(socket.clone()),
+                _ => GitAgent::serve(&agent).context("cannot lend it to git")?,
+            });
+        }
+        self.lent.agents.insert(id.to_owned(), agent);
+        Ok(())
+    }
+
+    fn add(&mut self, GivenSecret { id, place }: GivenSecret) -> anyhow::Result<()> {
+        let bytes = place.read(&id)?;
+        let text = || std::str::from_utf8(&bytes).context("it is no text");
+        let header = || anyhow::Ok(HttpAuthorization::new(text()?)?);
         if let Some(host) = id.strip_prefix("HTTP_AUTH_TOKEN_") {
-            let token = HttpAuthorization::new(&format!("Bearer {}", secret.value()?.trim()))?;
+            let token = HttpAuthorization::new(&format!("Bearer {}", text()?.trim()))?;
             self.files.insert(host.to_owned(), token);
         } else if let Some(host) = id.strip_prefix("HTTP_AUTH_HEADER_") {
             self.files.insert(host.to_owned(), header()?);
         } else if let Some(host) = id.strip_prefix("GIT_AUTH_TOKEN.") {
-            let token = HttpAuthorization::basic(TOKEN_USER, secret.value()?.trim());
+            let token = HttpAuthorization::basic(TOKEN_USER, text()?.trim());
             self.trees.insert(host.to_owned(), token);
         } else if let Some(host) = id.strip_prefix("GIT_AUTH_HEADER.") {
             self.trees.insert(host.to_owned(), header()?);
         } else if id == "GIT_AUTH_TOKEN" || id == "GIT_AUTH_HEADER" {
             let why = format!("the secret `{id}` does not say for which host: `{id}.HOST` is told to that one only");
             return Err(Ending::usage(why).into());
-        } else {
-            let why =
-                format!("the secret `{}` is for no server, and `RUN --mount=type=secret` is not built yet", shown(id));
-            return Err(Ending::usage(why).into());
         }
+        self.lent.secrets.insert(id, Secret::new(bytes));
         Ok(())
+    }
+}
+
+/// The agent that git talks to.
+#[derive(Debug)]
+enum GitAgent {
+    Other(PathBuf),
+    Keys { socket: PathBuf, _serving: Serving, _directory: TempDir },
+}
+
+impl GitAgent {
+    /// Gives `agent` a socket that only this user reaches.
+    fn serve(agent: &Arc<Agent>) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let socket = directory.path().join("agent");
+        let serving = agent.serve(UnixListener::bind(&socket)?)?;
+        Ok(Self::Keys { socket, _serving: serving, _directory: directory })
     }
 }
 
 /// A word of `--secret`.
 #[derive(Debug, PartialEq, Eq)]
-struct Secret {
+struct GivenSecret {
     id: String,
     place: SecretPlace,
 }
@@ -91,7 +145,7 @@ enum SecretPlace {
     Unsaid,
 }
 
-impl Secret {
+impl GivenSecret {
     /// Reads `id=ID[,src=FILE|,env=VARIABLE][,type=file|env]`.
     fn parse(word: &str) -> Result<Self, Ending> {
         let refuse = |why: &str| Ending::usage(format!("`{}` is not a secret: {why}", shown(word)));
@@ -118,36 +172,29 @@ impl Secret {
         };
         Ok(Self { id: id.to_owned(), place })
     }
+}
 
-    fn value(&self) -> anyhow::Result<String> {
-        match &self.place {
-            SecretPlace::File(path) => file(path),
-            SecretPlace::Variable(name) => {
-                caller_variable(name).with_context(|| format!("there is no variable `{}`", shown(name)))
+impl SecretPlace {
+    fn read(&self, id: &str) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::File(path) => file(path),
+            Self::Variable(name) => {
+                let value = caller_variable(name).map(String::into_bytes);
+                value.with_context(|| format!("there is no variable `{}`", shown(name)))
             }
-            SecretPlace::Unsaid => caller_variable(&self.id).map_or_else(|| file(Path::new(&self.id)), Ok),
+            Self::Unsaid => caller_variable(id).map(String::into_bytes).map_or_else(|| file(Path::new(id)), Ok),
         }
     }
 }
 
-fn file(path: &Path) -> anyhow::Result<String> {
+fn file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MAX_SECRET + 1).read_to_end(&mut bytes));
     read.with_context(|| format!("cannot read `{}`", path.display()))?;
     if bytes.len() as u64 > MAX_SECRET {
         bail!("`{}` has more than the {MAX_SECRET} bytes of a secret", path.display());
     }
-    String::from_utf8(bytes).ok().with_context(|| format!("`{}` is no text", path.display()))
-}
-
-/// Finds the socket of `default[=SOCKET]`.
-fn agent(word: &str) -> Result<PathBuf, Ending> {
-    match word.split_once('=').unwrap_or((word, "")) {
-        ("default", "") => caller_path("SSH_AUTH_SOCK")
-            .ok_or_else(|| Ending::usage("`--ssh default` needs an agent, but `SSH_AUTH_SOCK` is not set")),
-        ("default", socket) => Ok(socket.into()),
-        _ => Err(Ending::usage(format!("`--ssh {}`: only `default[=SOCKET]`, an agent, is built yet", shown(word)))),
-    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -155,7 +202,7 @@ mod tests {
     use super::*;
 
     fn place(word: &str) -> Option<(String, SecretPlace)> {
-        Secret::parse(word).ok().map(|secret| (secret.id, secret.place))
+        GivenSecret::parse(word).ok().map(|secret| (secret.id, secret.place))
     }
 
     #[test]
@@ -189,7 +236,7 @@ mod tests {
         assert_eq!(hosts(read("HTTP_AUTH_HEADER_a.example:8").unwrap()), (host(), vec![]));
         assert_eq!(hosts(read("GIT_AUTH_TOKEN.a.example:8").unwrap()), (vec![], host()));
         assert_eq!(hosts(read("GIT_AUTH_HEADER.a.example:8").unwrap()), (vec![], host()));
-        assert!(read("other").is_err());
+        assert_eq!(read("other").unwrap().lent.secrets["other"], Secret::new(b"secret\n".to_vec()));
         let error = format!("{:#}", read("GIT_AUTH_TOKEN").unwrap_err());
         assert!(error.contains("for which host"), "{error}");
         std::fs::write(&path, "two\nlines").unwrap();

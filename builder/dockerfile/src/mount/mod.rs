@@ -141,7 +141,7 @@ pub struct SshMount {
 }
 
 /// Who may use a cache mount at the same time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sharing {
     /// Everybody.
     #[default]
