@@ -138,6 +138,11 @@ pub(crate) fn host_resolv_conf() -> String {
     std::fs::read_to_string(Path::new("/etc/resolv.conf")).unwrap_or_default()
 }
 
+/// Returns the names and addresses of machines that this one knows by itself; empty when it knows none.
+pub(crate) fn host_hosts() -> String {
+    std::fs::read_to_string(Path::new("/etc/hosts")).unwrap_or_default()
+}
+
 fn variable_os(name: &str) -> Option<OsString> {
     raw_variable(name).filter(|value| !value.is_empty())
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use builder::{ContainerSandbox, NetworkFiles};
+use builder::{ContainerSandbox, HostFiles, NetworkFiles};
 use http_transport::{RetryPolicy, WireOptions};
 use layer_store::Store;
 use registry_client::{Client, ClientOptions, DockerConfig, Trust};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::Access;
 use crate::config::{self, Config};
 use crate::ending::Ending;
+use crate::network::DnsArgs;
 
 /// How long work that cannot be interrupted may take to end after the command has its result.
 const LINGER: Duration = Duration::from_secs(5);
@@ -85,14 +86,9 @@ impl Session {
         self.config.extra_ca.iter().map(|path| read(path)).collect()
     }
 
-    /// Says how containers reach the network.
-    pub(crate) fn network_config(&self) -> NetworkConfig {
-        NetworkConfig::from_resolv_conf(&config::host_resolv_conf())
-    }
-
-    /// Makes the place where steps run.
-    pub(crate) fn sandbox(&self) -> ContainerSandbox {
-        ContainerSandbox::new(self.runtime(), self.network_config())
+    /// Makes the place where containers run.
+    pub(crate) fn sandbox(&self, dns: &DnsArgs) -> ContainerSandbox {
+        sandbox(self.runtime(), dns)
     }
 
     /// Runs asynchronous work to its end.
@@ -102,6 +98,16 @@ impl Session {
         tokio.shutdown_timeout(LINGER);
         result
     }
+}
+
+/// Makes the place where containers of `runtime` run; `dns` is what the command line says instead of the host's resolv.conf.
+pub(crate) fn sandbox(runtime: Arc<Runtime>, dns: &DnsArgs) -> ContainerSandbox {
+    let resolv_conf = config::host_resolv_conf();
+    let mut network = NetworkConfig::from_resolv_conf(&resolv_conf);
+    dns.apply(&mut network);
+    let resolv_conf = if dns.is_empty() { resolv_conf } else { network.direct_resolv_conf() };
+    let host_files = HostFiles { resolv_conf, hosts: config::host_hosts() };
+    ContainerSandbox::new(runtime, network, host_files)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::check::{Checking, Names, known_bases};
 use crate::dockerignore::Dockerignore;
+use crate::entitlements::Entitlements;
 use crate::export::{Epoch, ExportError, export};
 use crate::file_tree::FileTree;
-use crate::graph::{RunNetwork, TreeName};
+use crate::graph::{HostEntry, RunNetwork, TreeName};
 use crate::images::{ImageSource, Pull};
 use crate::lent::Lent;
 use crate::named_context::{NamedContext, NamedContexts, names};
@@ -41,6 +42,8 @@ pub struct BuildRequest {
     pub pull: Pull,
     pub cache: Cache,
     pub network: RunNetwork,
+    pub extra_hosts: Vec<HostEntry>,
+    pub allowed: Entitlements,
 }
 
 /// What a build works with.
@@ -167,7 +170,13 @@ async fn image(
     };
     findings.warnings = passed(checking.run(known_bases(&resolved), None))?;
     findings.unused_args = unused_args(&resolved);
-    let options = PlanOptions { labels: &request.labels, platform: &request.platform, network: request.network };
+    let options = PlanOptions {
+        labels: &request.labels,
+        platform: &request.platform,
+        network: request.network,
+        extra_hosts: &request.extra_hosts,
+        allowed: &request.allowed,
+    };
     let plan = plan(&resolved, &options).map_err(|errors| BuildError::Plan { errors })?;
     let solver = Arc::new(Solver {
         graph: plan.graph,

@@ -2,7 +2,7 @@
 //!
 //! | input | in the key | why |
 //! |---|---|---|
-//! | the op after expansion: arguments, script, environment, directory, user, network, destinations, owners, modes | yes | it decides the result |
+//! | the op after expansion: arguments, script, environment, directory, user, network, further hosts, destinations, owners, modes | yes | it decides the result |
 //! | build arguments that the step can see | yes, as environment | a step may print them |
 //! | predefined proxy arguments | names no, values no | where a build runs must not matter (Dockerfile reference, "Predefined ARGs") |
 //! | the layers below | yes, as chain ID | their content, however they were made |
@@ -113,7 +113,7 @@ fn op_value(op: &Op) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Exec, InlineFile, RunNetwork};
+    use crate::graph::{Exec, HostEntry, InlineFile, RunNetwork};
     use oci::{DiffId, Digest};
 
     fn exec() -> Exec {
@@ -125,6 +125,7 @@ mod tests {
             cwd: "/".to_owned(),
             user: String::new(),
             network: RunNetwork::Default,
+            extra_hosts: Vec::new(),
             mounts: Vec::new(),
         }
     }
@@ -137,12 +138,14 @@ mod tests {
     #[test]
     fn every_field_that_decides_the_result_changes_the_key() {
         let base = key(exec(), &[b"a"]);
-        let changed: [fn(&mut Exec); 6] = [
+        let changed: [fn(&mut Exec); 8] = [
             |exec| exec.args.push("x".to_owned()),
             |exec| exec.env[0] = "A=2".to_owned(),
             |exec| exec.cwd = "/x".to_owned(),
             |exec| exec.user = "app".to_owned(),
             |exec| exec.network = RunNetwork::None,
+            |exec| exec.network = RunNetwork::Host,
+            |exec| exec.extra_hosts.push(HostEntry { name: "db".to_owned(), address: [192, 0, 2, 1].into() }),
             |exec| exec.script = Some(InlineFile { name: "EOF".to_owned(), content: "#!/bin/sh\n".to_owned() }),
         ];
         for change in changed {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use dockerfile::Mode;
 use oci::{DiffId, Digest};
@@ -93,8 +94,19 @@ pub struct Exec {
     pub cwd: String,
     pub user: String,
     pub network: RunNetwork,
+    /// Further lines of `/etc/hosts`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_hosts: Vec<HostEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<ExecMount>,
+}
+
+/// A line of `/etc/hosts`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct HostEntry {
+    pub name: String,
+    pub address: IpAddr,
 }
 
 /// What network a process sees.
@@ -103,6 +115,8 @@ pub struct Exec {
 pub enum RunNetwork {
     /// Its own, with a way out.
     Default,
+    /// That of the host.
+    Host,
     /// Its own, with loopback only.
     None,
 }

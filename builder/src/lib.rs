@@ -35,6 +35,7 @@ mod context_index;
 mod copy;
 mod dockerignore;
 mod draft;
+mod entitlements;
 mod exec_mount;
 mod export;
 mod fetch;
@@ -67,6 +68,7 @@ pub use check::{CheckRequest, Checked, check};
 pub use content_digest::{ContentDigest, ReadError, content_digest};
 pub use copy::CopyError;
 pub use dockerignore::{Decision, Dockerignore, DockerignoreError};
+pub use entitlements::{Entitlement, Entitlements, UnknownEntitlement};
 pub use exec_mount::{
     CacheMount, ExecMount, FilesMount, MountAccess, MountedFiles, Need, SecretMount, SshMount, TmpfsMount,
 };
@@ -74,8 +76,8 @@ pub use export::{Epoch, EpochError, ExportError, PlannedEntry, PlannedImage};
 pub use fetch::NetworkFiles;
 pub use file_tree::{FileEntry, FileTree, Owners};
 pub use graph::{
-    Archives, Copy, CopyFrom, CopySource, Exec, FileAction, Graph, Ground, InlineFile, Node, NodeId, Op, Parents,
-    RunNetwork, Source, TreeName,
+    Archives, Copy, CopyFrom, CopySource, Exec, FileAction, Graph, Ground, HostEntry, InlineFile, Node, NodeId, Op,
+    Parents, RunNetwork, Source, TreeName,
 };
 pub use images::{BaseImage, ImageError, ImagePlace, ImageSource, Pull, RegistryImages};
 pub use lent::{Lent, Secret};
@@ -91,7 +93,7 @@ pub use resolve::{
 };
 pub use rootfs::WriteError;
 pub use sandbox::{
-    Connection, ContainerSandbox, Ended, Lending, STEP_PIDS, Sandbox, SandboxError, generated_files,
+    Connection, ContainerSandbox, Ended, HostFiles, Lending, STEP_PIDS, Sandbox, SandboxError, generated_files,
     make_working_directory,
 };
 pub use select::{SelectError, SelectOptions, Selected, Selection, select};

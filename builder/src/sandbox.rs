@@ -1,10 +1,11 @@
 //! Runs a step's process: the builder's only way to run anything.
 
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use runtime::network::{Attachment, Network, NetworkConfig, NetworkError};
+use runtime::network::{Attachment, CONTAINER_ADDRESS, Network, NetworkConfig, NetworkError, PublishedPort};
 use runtime::{
     Container, ExitStatus, GeneratedFile, GeneratedKind, LimitHit, Limits, Mount, NetworkNamespace, PidsLimit,
     RunError, Runtime, Stdio, User, UserError, WaitError,
@@ -12,10 +13,13 @@ use runtime::{
 use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
 
-use crate::graph::{Exec, RunNetwork};
+use crate::graph::{Exec, HostEntry, RunNetwork};
 use crate::rootfs::{Rootfs, WriteError};
 
 const HOSTNAME: &str = "buildkitsandbox";
+const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+/// What a hostname stands for where its container has no address of its own.
+const OWN_LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 /// Most processes of a step, unless the user says otherwise.
 pub const STEP_PIDS: PidsLimit = PidsLimit::WherePossible(4096);
 
@@ -81,8 +85,18 @@ pub enum SandboxError {
 pub struct ContainerSandbox {
     runtime: Arc<Runtime>,
     network_config: NetworkConfig,
+    host_files: HostFiles,
     limits: Limits,
     network: OnceLock<Result<Network, Arc<NetworkError>>>,
+}
+
+/// What the containers in the host's network read about names.
+#[derive(Clone, Debug, Default)]
+pub struct HostFiles {
+    /// Their `/etc/resolv.conf`.
+    pub resolv_conf: String,
+    /// What their `/etc/hosts` begins with.
+    pub hosts: String,
 }
 
 /// The network of one container; dropped, nothing gets through any more.
@@ -92,14 +106,18 @@ pub struct Connection {
     pub namespace: NetworkNamespace,
     /// Its `/etc/resolv.conf`.
     pub resolv_conf: String,
+    /// What its `/etc/hosts` begins with.
+    hosts: String,
+    /// The address that its hostname stands for.
+    address: Ipv4Addr,
     _attachment: Option<Attachment>,
 }
 
 impl ContainerSandbox {
     /// Makes a sandbox; its network is started by the first step that needs one.
-    pub fn new(runtime: Arc<Runtime>, network_config: NetworkConfig) -> Self {
+    pub fn new(runtime: Arc<Runtime>, network_config: NetworkConfig, host_files: HostFiles) -> Self {
         let limits = Limits { pids: STEP_PIDS, ..Limits::default() };
-        Self { runtime, network_config, limits, network: OnceLock::new() }
+        Self { runtime, network_config, host_files, limits, network: OnceLock::new() }
     }
 
     /// Gives every step these limits.
@@ -112,23 +130,37 @@ impl ContainerSandbox {
         self.network.get_or_init(|| Network::start(&self.network_config).map_err(Arc::new))
     }
 
-    /// Makes a network namespace for one container.
+    /// Joins one container to a network; `ports` lead to it if the network is its own and has a way out.
     ///
     /// # Errors
     ///
     /// [`SandboxError::Network`] when the network cannot be started or joined.
-    pub fn attach(&self, network: RunNetwork) -> Result<Connection, SandboxError> {
-        if network == RunNetwork::None {
-            return Ok(Connection { namespace: NetworkNamespace::None, resolv_conf: String::new(), _attachment: None });
+    pub fn attach(&self, network: RunNetwork, ports: Vec<PublishedPort>) -> Result<Connection, SandboxError> {
+        let unattached = |namespace, HostFiles { resolv_conf, hosts }| Connection {
+            namespace,
+            resolv_conf,
+            hosts,
+            address: OWN_LOOPBACK,
+            _attachment: None,
+        };
+        match network {
+            RunNetwork::Default => {}
+            RunNetwork::Host => return Ok(unattached(NetworkNamespace::Host, self.host_files.clone())),
+            RunNetwork::None => {
+                let files = HostFiles { resolv_conf: String::new(), hosts: LOCALHOST.to_owned() };
+                return Ok(unattached(NetworkNamespace::None, files));
+            }
         }
         let network = self.network().as_ref().map_err(|source| SandboxError::Network { source: Arc::clone(source) })?;
         let failed = |source| SandboxError::Network { source: Arc::new(source) };
-        let attachment = network.attach().map_err(failed)?;
+        let attachment = network.attach(ports).map_err(failed)?;
         let namespace = attachment.namespace().try_clone_to_owned();
         let namespace = namespace.map_err(|source| SandboxError::Output { source })?;
         Ok(Connection {
             namespace: NetworkNamespace::Given(Arc::new(namespace)),
             resolv_conf: network.resolv_conf(),
+            hosts: LOCALHOST.to_owned(),
+            address: CONTAINER_ADDRESS,
             _attachment: Some(attachment),
         })
     }
@@ -142,7 +174,7 @@ impl Sandbox for ContainerSandbox {
         output: &mut dyn FnMut(&[u8]),
         stop: &CancellationToken,
     ) -> Result<Ended, SandboxError> {
-        let connection = self.attach(exec.network)?;
+        let connection = self.attach(exec.network, Vec::new())?;
         let container = Container { limits: self.limits.clone(), ..container(rootfs, exec, (&connection, lending))? };
         let broken = |errno: rustix::io::Errno| SandboxError::Output { source: errno.into() };
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(broken)?;
@@ -180,7 +212,7 @@ fn container(
         env.retain(|known| known.split_once('=').is_none_or(|(known, _)| known != name));
         env.push(entry.clone());
     }
-    let files = generated_files(HOSTNAME, connection).into_iter().chain(script(exec));
+    let files = generated_files(HOSTNAME, connection, &exec.extra_hosts).into_iter().chain(script(exec));
     Ok(Container {
         rootfs: rootfs.to_owned(),
         args: exec.args.clone(),
@@ -203,8 +235,15 @@ fn script(exec: &Exec) -> Option<GeneratedFile> {
 }
 
 /// Makes the files of `/etc` that belong to a container, not to its image.
-pub fn generated_files(hostname: &str, connection: &Connection) -> Vec<GeneratedFile> {
-    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
+pub fn generated_files(hostname: &str, connection: &Connection, extra_hosts: &[HostEntry]) -> Vec<GeneratedFile> {
+    let mut hosts = connection.hosts.clone();
+    if !hosts.is_empty() && !hosts.ends_with('\n') {
+        hosts.push('\n');
+    }
+    for HostEntry { name, address } in extra_hosts {
+        hosts += &format!("{address}\t{name}\n");
+    }
+    hosts += &format!("{}\t{hostname}\n", connection.address);
     let file = |path: &str, contents: String| GeneratedFile {
         path: path.to_owned(),
         contents: contents.into_bytes(),

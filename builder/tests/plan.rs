@@ -6,6 +6,7 @@
 //! | `args.txt`, `labels.txt` | `NAME=value`, one a line, as of `--build-arg` and `--label` |
 //! | `contexts.txt` | `NAME=image` or `NAME=` for a directory, one a line, as of `--build-context` |
 //! | `target.txt` | the stage of `--target` |
+//! | `allow.txt` | entitlements, one a line, as of `--allow` |
 //!
 //! The images of a case are known by the end of their names ([`ToyImages`]). `SNAPSHOTS=overwrite` writes the plans anew.
 
@@ -18,9 +19,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use builder::{
-    BaseImage, Dockerignore, FileTree, Graph, ImageError, ImagePlace, ImageSource, NamedContext, NamedContexts, Op,
-    Owners, PlanOptions, PlannedImage, Progress, Pull, ResolveError, ResolveOptions, RunNetwork, build_arguments, plan,
-    resolve,
+    BaseImage, Dockerignore, Entitlements, FileTree, Graph, ImageError, ImagePlace, ImageSource, NamedContext,
+    NamedContexts, Op, Owners, PlanOptions, PlannedImage, Progress, Pull, ResolveError, ResolveOptions, RunNetwork,
+    build_arguments, plan, resolve,
 };
 use dockerfile::{Diagnostic, GlobalScope, Source, Span, Stages};
 use oci::{DiffId, Digest, ImageConfig, Platform, Reference};
@@ -92,6 +93,7 @@ struct Request {
     target: Option<String>,
     /// `NAME=IMAGE`, or `NAME=` for a directory.
     contexts: NamedContexts,
+    allowed: Entitlements,
 }
 
 impl Request {
@@ -108,7 +110,9 @@ impl Request {
             let image = image.parse().map(NamedContext::Image);
             (name, image.unwrap_or_else(|_| NamedContext::Tree(Arc::new(tree()))))
         });
-        Self { build_args: pairs("args.txt"), labels: pairs("labels.txt"), target, contexts: contexts.collect() }
+        let allowed = read("allow.txt").lines().map(|word| word.parse().unwrap()).collect();
+        let contexts = contexts.collect();
+        Self { build_args: pairs("args.txt"), labels: pairs("labels.txt"), target, contexts, allowed }
     }
 }
 
@@ -138,7 +142,13 @@ fn planned(dockerfile: &str, request: Request) -> String {
         Err(ResolveError::Name(error)) => return mistake(&text, error.span, error.as_ref()),
         Err(error) => panic!("{error}"),
     };
-    let options = PlanOptions { labels: &request.labels, platform: &platform, network: RunNetwork::Default };
+    let options = PlanOptions {
+        labels: &request.labels,
+        platform: &platform,
+        network: RunNetwork::Default,
+        extra_hosts: &[],
+        allowed: &request.allowed,
+    };
     match plan(&resolved, &options) {
         Ok(plan) => shown(&plan.graph, &plan.image),
         Err(errors) => errors.iter().map(|error| mistake(&text, error.span, error)).collect(),

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use builder::{
     Backend, BuildError, BuildRequest, Built, Cache, Failed, FileTree, Findings, ImageSource, NamedContexts, Progress,
-    Pull, RegistryImages, RemoteFiles, RunNetwork, STEP_PIDS, Sandbox,
+    Pull, RegistryImages, RemoteFiles, STEP_PIDS, Sandbox,
 };
 use oci::{Platform, Reference};
 use remote_files::GitDir;
@@ -37,6 +37,7 @@ use crate::args::truth_value;
 use crate::config::caller_variable;
 use crate::ending::Ending;
 use crate::limit_flags::LimitArgs;
+use crate::network::{BuildNetworkArgs, DnsArgs, host_entries};
 use crate::output;
 use crate::progress::{self, Shown, Style};
 use crate::report::{self, BuildFailure, DockerfileText};
@@ -91,9 +92,8 @@ pub(crate) struct BuildArgs {
     /// Print nothing but the image ID
     #[arg(short, long)]
     quiet: bool,
-    /// Network of RUN instructions
-    #[arg(long, value_enum, default_value_t = Network::Default)]
-    network: Network,
+    #[command(flatten)]
+    network: BuildNetworkArgs,
     /// Check the Dockerfile and build nothing; the same as `--call=check`
     #[arg(long, conflicts_with = "call")]
     check: bool,
@@ -116,12 +116,6 @@ impl BuildArgs {
     fn call(&self) -> Call {
         if self.check { Call::CHECK } else { self.call }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Network {
-    Default,
-    None,
 }
 
 /// Builds an image.
@@ -161,7 +155,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
             report::warnings(&dockerfile, findings);
         }
     };
-    let sandbox = Arc::new(session.sandbox().with_limits(limits));
+    let sandbox = Arc::new(session.sandbox(&DnsArgs::default()).with_limits(limits));
     let built = solve((session, &access, sandbox), request, &shown);
     let built = built?.map_err(|Failed { error, findings }| {
         tell(&findings);
@@ -198,7 +192,9 @@ fn request(
         platform,
         pull: pull(args),
         cache: if args.no_cache { Cache::Ignored } else { Cache::Used },
-        network: if args.network == Network::None { RunNetwork::None } else { RunNetwork::Default },
+        network: args.network.network.into(),
+        extra_hosts: host_entries(&args.network.extra_hosts, args.network.network)?,
+        allowed: args.network.allow.iter().copied().collect(),
     })
 }
 

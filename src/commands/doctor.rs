@@ -18,7 +18,8 @@ use runtime::{CommandProblem, EnterError, Limits, Missing, Privilege, RunError, 
 use tokio_util::sync::CancellationToken;
 
 use crate::listing::{Field, Format, Listing};
-use crate::session::Session;
+use crate::network::DnsArgs;
+use crate::session::{Session, sandbox};
 use crate::shown::shown;
 use crate::{output, report};
 
@@ -185,12 +186,12 @@ fn examine(runtime: Arc<Runtime>, session: &Session) -> Vec<Finding> {
         Err(error) => return vec![unmountable(&store, &error)],
     };
     let mut findings = vec![Finding::new("store", Status::Ok, format!("overlay in {}", store.root().display()))];
-    let sandbox = || ContainerSandbox::new(Arc::clone(&runtime), session.network_config());
+    let sandbox = || sandbox(Arc::clone(&runtime), &DnsArgs::default());
     findings.push(container(&sandbox(), snapshot.path()));
     findings.push(limits(sandbox(), snapshot.path()));
     let sandbox = sandbox();
-    findings.push(match sandbox.attach(RunNetwork::Default) {
-        Ok(_) => Finding::new("network", Status::Ok, "outbound TCP and UDP over IPv4, through this process"),
+    findings.push(match sandbox.attach(RunNetwork::Default, Vec::new()) {
+        Ok(_) => Finding::new("network", Status::Ok, "TCP and UDP over IPv4, through this process"),
         Err(error) => Finding::broken("network", &error).fix("`--network=none` and `--network=host` work without it"),
     });
     findings
@@ -232,6 +233,7 @@ fn start(sandbox: &ContainerSandbox, rootfs: &Path) -> Result<(), SandboxError> 
         cwd: "/".to_owned(),
         user: String::new(),
         network: RunNetwork::None,
+        extra_hosts: Vec::new(),
         mounts: Vec::new(),
     };
     let stop = CancellationToken::new();

@@ -1,19 +1,21 @@
 //! `wharf run --rm`: runs a command in a new container of an image, in the foreground; nothing of it stays.
 
 use anyhow::Context;
-use builder::{Connection, ContainerSandbox, RunNetwork, generated_files, make_working_directory};
+use builder::{Connection, ContainerSandbox, generated_files, make_working_directory};
 use layer_store::{ActiveSnapshot, FindError, Image, ImageId, Lower, Skeleton, Store};
 use oci::{Platform, Reference};
-use runtime::{Container, ExitStatus, LimitHit, Limits, NetworkNamespace, User};
+use runtime::{Container, ExitStatus, LimitHit, Limits, User};
 use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::system::uname;
 
 use super::pull::pull_image;
-use crate::config::{caller_variable, host_resolv_conf};
+use crate::config::caller_variable;
 use crate::container::{Overrides, Terminal};
 use crate::ending::{Ending, NotStarted};
 use crate::forwarded_signals::ForwardedSignals;
 use crate::limit_flags::RunLimitArgs;
 use crate::mounts::{MountArgs, OpenedMounts};
+use crate::network::{Network, RunNetworkArgs, host_entries};
 use crate::session::Session;
 use crate::shown::shown;
 use crate::stdio::{self, Input};
@@ -47,9 +49,8 @@ pub(crate) struct RunArgs {
     /// Program to run instead of the image's entrypoint; empty for none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Network: its own with a way out, the host's, or loopback only
-    #[arg(long, alias = "net", value_enum, default_value_t = Network::Default)]
-    network: Network,
+    #[command(flatten)]
+    network: RunNetworkArgs,
     /// Name of the host as the command sees it
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
@@ -63,14 +64,6 @@ pub(crate) struct RunArgs {
     help: Option<bool>,
     #[command(flatten)]
     limits: RunLimitArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Network {
-    #[value(alias = "bridge")]
-    Default,
-    Host,
-    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -142,13 +135,11 @@ fn prepare(args: &RunArgs, image: &str, command: &[String], session: &Session) -
     let layers = &image.config.value().rootfs.diff_ids;
     let layers: Vec<Lower> = layers.iter().map(|diff_id| Lower::Layer(diff_id.clone())).collect();
     let rootfs = store.prepare(&layers, Skeleton::MountPoints).context("cannot mount its layers")?;
-    let sandbox = session.sandbox();
-    let wanted = if args.network == Network::Default { RunNetwork::Default } else { RunNetwork::None };
-    let connection = sandbox.attach(wanted)?;
+    let network = &args.network;
+    let ports = network.publish.bind(&image.config.value().config, network.network)?;
+    let sandbox = session.sandbox(&network.dns);
+    let connection = sandbox.attach(network.network.into(), ports)?;
     let mut container = container(args, &overrides, &image, (&rootfs, &connection))?;
-    if args.network == Network::Host {
-        use_host_network(&mut container);
-    }
     let mounts = args.mounts.open(&image.config.value().config, &store, rootfs.path())?;
     mounts.put_into(&mut container)?;
     let (stdio, ends) = stdio::open(terminal, input)?;
@@ -176,27 +167,22 @@ fn container(
     make_working_directory(rootfs.path(), &cwd, &user)?;
     let hostname = match &args.hostname {
         Some(hostname) => hostname.clone(),
+        None if args.network.network == Network::Host => uname().nodename().to_string_lossy().into_owned(),
         None => random_hostname()?,
     };
+    let extra_hosts = host_entries(&args.network.extra_hosts, args.network.network)?;
     Ok(Container {
         rootfs: rootfs.path().to_owned(),
         args: overrides.args(config)?,
         env: overrides.env(config, &hostname, &user.home),
         cwd,
         user,
-        files: generated_files(&hostname, connection),
+        files: generated_files(&hostname, connection, &extra_hosts),
         hostname,
         mounts: Vec::new(),
         network: connection.namespace.clone(),
         limits: Limits::default(),
     })
-}
-
-fn use_host_network(container: &mut Container) {
-    container.network = NetworkNamespace::Host;
-    for file in container.files.iter_mut().filter(|file| file.path == "/etc/resolv.conf") {
-        file.contents = host_resolv_conf().into_bytes();
-    }
 }
 
 /// Says that a limit was hit, which the command itself may not know: that of processes only where the command failed.

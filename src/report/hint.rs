@@ -6,6 +6,7 @@ use builder::{BuildError, CopyError, PlanError, PlanProblem, ResolveProblem, San
 use http_transport::{At, ExchangeError};
 use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TarLayerError, TreeTarError, VolumeError};
 use registry_client::{LoginError, RequestError};
+use runtime::network::PublishError;
 use runtime::{CgroupError, CommandProblem, EnterError, ExitStatus, LimitHit, Obstacle, RunError};
 use rustix::io::Errno;
 
@@ -45,6 +46,9 @@ fn of_build(error: &(dyn Error + 'static)) -> Option<String> {
             _ => None,
         },
         BuildError::Plan { errors } => {
+            if let Some(PlanProblem::NotAllowed { entitlement, .. }) = errors.first().map(|error| &error.error) {
+                return Some(format!("if you trust the Dockerfile with it, add `--allow {entitlement}`"));
+            }
             let is_not_built = |error: &PlanError| matches!(error.error, PlanProblem::NotBuilt { .. });
             let advice = "without it the Dockerfile can be built; README.md lists what is not built yet";
             errors.iter().all(is_not_built).then(|| advice.to_owned())
@@ -205,11 +209,27 @@ fn of_runtime(error: &(dyn Error + 'static)) -> Option<String> {
             "check your lines in /etc/subuid and /etc/subgid, and that `newuidmap` is set-uid root".to_owned(),
         );
     }
+    if let Some(error) = find::<PublishError>(error) {
+        return of_publish(error);
+    }
     match find::<RunError>(error)? {
         RunError::Command { problem: CommandProblem::NotFound, .. } => {
             Some("the command is looked up inside the image; options of `wharf run` stand before the image".to_owned())
         }
         error => of_run(error),
+    }
+}
+
+fn of_publish(error: &PublishError) -> Option<String> {
+    let port = error.address.port();
+    match error.source.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            Some("another program listens there: take another port of this machine, or none, for a free one".to_owned())
+        }
+        std::io::ErrorKind::PermissionDenied => Some(format!(
+            "ports below 1024 are root's: take a higher one, or run `sysctl -w net.ipv4.ip_unprivileged_port_start={port}` as root"
+        )),
+        _ => None,
     }
 }
 

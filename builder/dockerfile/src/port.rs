@@ -1,10 +1,10 @@
-//! Ports: one word of EXPOSE after expansion.
+//! Ports: one word of EXPOSE after expansion, or of `docker run --publish`.
 //!
 //! ```text
 //! [[address:]host-port:]port[-port][/protocol]
 //! ```
 //!
-//! Only the container's side counts. Docker still accepts the host's side, which belongs to `docker run -p`, and checks it.
+//! For EXPOSE only the container's side counts. Docker still accepts the host's side there, and checks it.
 //!
 //! Not here: expansion (`word.rs`), the order of several words (`Expose::ports`).
 
@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// The ports that a word of EXPOSE names.
+/// The ports that a word names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
     /// The first port.
@@ -23,8 +23,10 @@ pub struct Ports {
     pub protocol: Protocol,
     /// Whether the protocol was written otherwise than in lower case, which docker's rule `ExposeProtoCasing` tells.
     pub has_protocol_in_other_case: bool,
-    /// Whether an address or a port of the host was written, which docker's rule `ExposeInvalidFormat` tells.
-    pub has_host: bool,
+    /// The address of the host.
+    pub host_address: Option<IpAddr>,
+    /// The first and the last port of the host: as many as the container's, or any number for a single one of those.
+    pub host_ports: Option<(u16, u16)>,
 }
 
 /// What a port is of.
@@ -56,6 +58,11 @@ pub enum PortError {
 }
 
 impl Ports {
+    /// Tells whether an address or a port of the host was written, which docker's rule `ExposeInvalidFormat` tells.
+    pub fn has_host(self) -> bool {
+        self.host_address.is_some() || self.host_ports.is_some()
+    }
+
     /// Returns the ports as an image config has them, in ascending order: `80/tcp`.
     pub fn names(self) -> impl Iterator<Item = String> {
         (self.first..=self.last).map(move |port| format!("{port}/{}", self.protocol))
@@ -86,12 +93,11 @@ impl FromStr for Ports {
         }
         let protocol = protocol(protocol_text)?;
         let (address, host_ports) = host.rsplit_once(':').unwrap_or(("", host));
-        check_address(address)?;
+        let host_address = host_address(address)?;
         let (first, last) = range(ports)?;
-        check_host_ports(host_ports, ports, last - first)?;
+        let host_ports = host_range(host_ports, ports, last - first)?;
         let has_protocol_in_other_case = protocol_text.chars().any(|c| !c.is_ascii_lowercase());
-        let has_host = !address.is_empty() || !host_ports.is_empty();
-        Ok(Self { first, last, protocol, has_protocol_in_other_case, has_host })
+        Ok(Self { first, last, protocol, has_protocol_in_other_case, host_address, host_ports })
     }
 }
 
@@ -104,22 +110,22 @@ fn protocol(text: &str) -> Result<Protocol, PortError> {
     }
 }
 
-fn check_address(text: &str) -> Result<(), PortError> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    if text.is_empty() || bare.parse::<IpAddr>().is_ok() {
-        return Ok(());
+fn host_address(text: &str) -> Result<Option<IpAddr>, PortError> {
+    if text.is_empty() {
+        return Ok(None);
     }
-    Err(PortError::Address { text: text.to_owned() })
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map(Some).map_err(|_| PortError::Address { text: text.to_owned() })
 }
 
 /// A single port of the container may stand for a range of the host's; `length` is the distance of the container's ends.
-fn check_host_ports(text: &str, container: &str, length: u16) -> Result<(), PortError> {
+fn host_range(text: &str, container: &str, length: u16) -> Result<Option<(u16, u16)>, PortError> {
     if text.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let (first, last) = range(text)?;
     if length == 0 || last - first == length {
-        return Ok(());
+        return Ok(Some((first, last)));
     }
     Err(PortError::Lengths { host: text.to_owned(), container: container.to_owned() })
 }
@@ -144,7 +150,7 @@ mod tests {
             Ok(ports) => {
                 let mut words: Vec<_> = ports.names().collect();
                 words.extend(ports.has_protocol_in_other_case.then(|| "case".to_owned()));
-                words.extend(ports.has_host.then(|| "host".to_owned()));
+                words.extend(ports.has_host().then(|| "host".to_owned()));
                 words.join(" ")
             }
             Err(error) => format!("error: {error}"),
@@ -181,6 +187,18 @@ mod tests {
         check("8000-8010:80", "80/tcp host");
         check("8000-8001:90-91", "90/tcp 91/tcp host");
         check(":80", "80/tcp");
+    }
+
+    #[test]
+    fn the_host_s_side_is_kept_for_who_publishes() {
+        let read = |text: &str| {
+            let ports: Ports = text.parse().unwrap();
+            (ports.host_address.map(|address| address.to_string()), ports.host_ports)
+        };
+        assert_eq!(read("80"), (None, None));
+        assert_eq!(read("8000-8010:80"), (None, Some((8000, 8010))));
+        assert_eq!(read("127.0.0.1::80"), (Some("127.0.0.1".to_owned()), None));
+        assert_eq!(read("[::1]:8:80-80"), (Some("::1".to_owned()), Some((8, 8))));
     }
 
     #[test]

@@ -23,8 +23,9 @@ use dockerfile::{ExpandError, Instruction, ModeError, MountError, PortError, Sig
 use oci::{Platform, Reference};
 use remote_files::{InvalidChecksum, RemoteSourceError};
 
+use crate::entitlements::{Entitlement, Entitlements};
 use crate::export::{Epoch, EpochError, PlannedEntry, PlannedImage};
-use crate::graph::{FileAction, Graph, NodeId, Op, RunNetwork, Source, TreeName};
+use crate::graph::{FileAction, Graph, HostEntry, NodeId, Op, RunNetwork, Source, TreeName};
 use crate::images::BaseImage;
 use crate::resolve::{Base, Origin, Resolved, ResolvedInstruction, ResolvedStage};
 use crate::spanned::Spanned;
@@ -38,6 +39,8 @@ pub struct PlanOptions<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub platform: &'a Platform,
     pub network: RunNetwork,
+    pub extra_hosts: &'a [HostEntry],
+    pub allowed: &'a Entitlements,
 }
 
 /// What is to be done, and what comes of it.
@@ -63,6 +66,8 @@ pub enum PlanProblem {
     Expand { text: String, source: ExpandError },
     #[error("{what} is not built yet")]
     NotBuilt { what: String },
+    #[error("`{what}` is not allowed")]
+    NotAllowed { what: &'static str, entitlement: Entitlement },
     #[error("`{text}` is not a mode")]
     Mode { text: String, source: ModeError },
     #[error(transparent)]
@@ -275,7 +280,7 @@ impl Planner<'_> {
         match &found.instruction {
             Instruction::Run(run) => {
                 let mounts = self.mounts(state, run, (found, stage))?;
-                run::run(state, run, (found.span, mounts), (self.options.network, self.given()))
+                run::run(state, run, (found.span, mounts), (self.options, self.given()))
                     .map(|planned| Planned::Op(Box::new(planned)))
             }
             Instruction::Copy(copy) => {

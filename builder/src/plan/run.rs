@@ -6,7 +6,8 @@ use dockerfile::{Invocation, NetworkMode, Run, Security, Span};
 
 use super::mount::PlannedMounts;
 use super::stage::StageState;
-use super::{PlanError, PlanProblem, PlannedOp};
+use super::{PlanError, PlanOptions, PlanProblem, PlannedOp};
+use crate::entitlements::Entitlement;
 use crate::graph::{Exec, InlineFile, Op, RunNetwork};
 use crate::spanned::Spanned;
 
@@ -24,7 +25,7 @@ pub(super) fn run(
     state: &StageState,
     run: &Run,
     (span, PlannedMounts { mounts, inputs }): (Span, PlannedMounts),
-    (network, given): (RunNetwork, &BTreeMap<String, String>),
+    (options, given): (&PlanOptions<'_>, &BTreeMap<String, String>),
 ) -> Result<PlannedOp, PlanError> {
     refuse(run, span)?;
     let mut script = None;
@@ -44,15 +45,28 @@ pub(super) fn run(
         return Err(Spanned::new(span, PlanProblem::NoCommand));
     }
     let (env, unkeyed_env) = environment(state, given);
-    let network = match run.network {
-        NetworkMode::Default => network,
-        NetworkMode::None => RunNetwork::None,
-        NetworkMode::Host => return Err(not_built(span, "`RUN --network=host`")),
-    };
+    let network = network(run.network, span, options)?;
     let created_by = created_by(state, &args);
     let user = state.config.config.user.clone();
-    let exec = Exec { args, script, env, unkeyed_env, cwd: state.directory().to_owned(), user, network, mounts };
+    let extra_hosts = options.extra_hosts.to_vec();
+    let cwd = state.directory().to_owned();
+    let exec = Exec { args, script, env, unkeyed_env, cwd, user, network, extra_hosts, mounts };
     Ok(PlannedOp { op: Op::Exec(exec), further: inputs, created_by })
+}
+
+/// Returns the network of a step; the host's only where whoever builds has said that it may be used.
+fn network(mode: NetworkMode, span: Span, options: &PlanOptions<'_>) -> Result<RunNetwork, PlanError> {
+    let entitlement = Entitlement::NetworkHost;
+    match mode {
+        NetworkMode::Default => Ok(options.network),
+        NetworkMode::None => Ok(RunNetwork::None),
+        NetworkMode::Host if options.network == RunNetwork::Host || options.allowed.contains(&entitlement) => {
+            Ok(RunNetwork::Host)
+        }
+        NetworkMode::Host => {
+            Err(Spanned::new(span, PlanProblem::NotAllowed { what: "RUN --network=host", entitlement }))
+        }
+    }
 }
 
 fn refuse(run: &Run, span: Span) -> Result<(), PlanError> {

@@ -6,9 +6,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use builder::{
-    Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Ended, Event, Exec, FileTree, ImageError,
-    ImageSource, Lending, Lent, NamedContexts, Owners, Pin, Pinned, Progress, Pull, Remote, RemoteError, RemoteFiles,
-    RunNetwork, Sandbox, SandboxError, build,
+    Backend, BaseImage, BuildError, BuildRequest, Built, Cache, Dockerignore, Ended, Entitlements, Event, Exec,
+    FileTree, ImageError, ImageSource, Lending, Lent, NamedContexts, Owners, Pin, Pinned, Progress, Pull, Remote,
+    RemoteError, RemoteFiles, RunNetwork, Sandbox, SandboxError, build,
 };
 use layer_store::Store;
 use oci::{Platform, Reference};
@@ -191,6 +191,8 @@ impl Site {
             pull: Pull::Missing,
             cache: Cache::Used,
             network: RunNetwork::None,
+            extra_hosts: Vec::new(),
+            allowed: Entitlements::new(),
         };
         let backend = Backend {
             store: self.store.clone(),

@@ -7,14 +7,16 @@
 //!                            all others  reached from the host, as the process itself would
 //! ```
 //!
-//! Every container has the same addresses: each is alone in its network namespace.
+//! Every container has the same addresses: each is alone in its network namespace. What connects to a container's published
+//! ports comes from the gateway's address, which it can answer but not call.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 
-use super::config::HostLoopback;
+use super::config::{DNS_PORT, HostLoopback};
 
 /// The container's own address.
-pub(super) const CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
+pub const CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 /// The default route.
 pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// The nameserver of the container's resolv.conf.
@@ -24,8 +26,6 @@ pub(super) const PREFIX: u8 = 24;
 /// Bytes of the largest packet on a container's link. No packet leaves the host in this form, so it is as large as IPv4 allows
 /// (rounded down to whole words): one system call moves 64 KiB.
 pub(super) const MTU: u16 = 65_520;
-
-const DNS_PORT: u16 = 53;
 
 /// Where packets for an address go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +64,37 @@ fn is_never_remote(ip: Ipv4Addr) -> bool {
     matches!(ip.octets(), [0 | 127, ..] | [169, 254, ..] | [224..=255, ..])
 }
 
+fn is_reached(address: Ipv4Addr) -> bool {
+    matches!(destination(SocketAddrV4::new(address, DNS_PORT), HostLoopback::Blocked), Destination::Host(_))
+}
+
+/// Returns the address of the host's way out: an attached container reaches services there that listen on all addresses.
+///
+/// # Errors
+///
+/// `NetworkUnreachable` when the host has no route to elsewhere.
+pub fn host_address() -> io::Result<Ipv4Addr> {
+    // Nothing is sent: connecting a UDP socket asks the kernel which address would be sent from. The other address stands for
+    // all that are elsewhere (TEST-NET-1, RFC 5737).
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), DNS_PORT))?;
+    match socket.local_addr()?.ip() {
+        IpAddr::V4(address) if is_reached(address) => Ok(address),
+        _ => Err(io::ErrorKind::NetworkUnreachable.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_s_address_is_one_that_containers_reach() {
+        // A machine without a route has none.
+        if let Ok(address) = host_address() {
+            check(HostLoopback::Blocked, &format!("{address}:80"), host(&format!("{address}:80")));
+        }
+    }
 
     #[track_caller]
     fn check(host_loopback: HostLoopback, address: &str, expected: Destination) {

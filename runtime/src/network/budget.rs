@@ -27,7 +27,7 @@ impl Budget {
         Budget::new(descriptors.map_or(MOST, |descriptors| MOST.min(descriptors / 2)))
     }
 
-    fn new(limit: usize) -> Budget {
+    pub(super) fn new(limit: usize) -> Budget {
         Budget { permits: Arc::new(()), limit }
     }
 

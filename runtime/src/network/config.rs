@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::address;
 
-const DNS_PORT: u16 = 53;
+/// Where nameservers listen.
+pub const DNS_PORT: u16 = 53;
 /// As many as a resolver reads (resolv.conf(5), MAXNS).
 const MAX_NAMESERVERS: usize = 3;
 
@@ -61,9 +62,20 @@ impl NetworkConfig {
         config
     }
 
+    /// Returns the resolv.conf of a container that is in the host's network, and asks the nameservers itself.
+    ///
+    /// It can only name nameservers on their usual port.
+    pub fn direct_resolv_conf(&self) -> String {
+        self.written(self.nameservers.iter().map(SocketAddr::ip))
+    }
+
     /// Returns the resolv.conf of a container: its nameserver is the one this network answers for.
     pub(super) fn resolv_conf(&self) -> String {
-        let mut text = format!("nameserver {}\n", address::NAMESERVER);
+        self.written([IpAddr::V4(address::NAMESERVER)])
+    }
+
+    fn written(&self, nameservers: impl IntoIterator<Item = IpAddr>) -> String {
+        let mut text: String = nameservers.into_iter().map(|address| format!("nameserver {address}\n")).collect();
         for (keyword, words) in [("search", &self.search), ("options", &self.options)] {
             if !words.is_empty() {
                 text += &format!("{keyword} {}\n", words.join(" "));

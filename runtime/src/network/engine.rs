@@ -20,6 +20,7 @@ use super::device::{Device, RECEIVE_SIZE};
 use super::dns::Nameservers;
 use super::link::{Link, Shared};
 use super::poller::{Event, Interest, Poller, Token, Waker};
+use super::published::PublishedPort;
 
 /// What a flow reads from its socket at once.
 const SCRATCH_SIZE: usize = 128 * 1024;
@@ -34,7 +35,7 @@ pub(super) struct Engine {
 
 #[derive(Debug)]
 enum Command {
-    Attach { number: u32, device: Device, done: mpsc::SyncSender<io::Result<()>> },
+    Attach { number: u32, device: Device, ports: Vec<PublishedPort>, done: mpsc::SyncSender<io::Result<()>> },
     Detach { number: u32, done: mpsc::SyncSender<Option<Device>> },
     Stop,
 }
@@ -60,10 +61,15 @@ impl Engine {
         Ok(Engine { commands, waker, thread: Some(thread) })
     }
 
-    /// Relays the traffic of `device` from now on; `number` is neither 0 nor that of another link.
-    pub(super) fn attach(&self, number: u32, device: Device) -> Result<io::Result<()>, Ended> {
+    /// Relays the traffic of `device` and what arrives at `ports` from now on; `number` is neither 0 nor that of another link.
+    pub(super) fn attach(
+        &self,
+        number: u32,
+        device: Device,
+        ports: Vec<PublishedPort>,
+    ) -> Result<io::Result<()>, Ended> {
         let (done, result) = mpsc::sync_channel(1);
-        self.tell(Command::Attach { number, device, done })?;
+        self.tell(Command::Attach { number, device, ports, done })?;
         result.recv().map_err(|_| Ended)
     }
 
@@ -111,15 +117,17 @@ impl Relay {
             self.shared.now = Instant::now();
             while let Ok(command) = self.commands.try_recv() {
                 match command {
-                    Command::Attach { number, device, done } => {
+                    Command::Attach { number, device, ports, done } => {
                         // Whoever asked may have gone.
-                        let _ = done.send(self.attach(number, device));
+                        let _ = done.send(self.attach(number, device, ports));
                     }
                     Command::Detach { number, done } => {
-                        let _ = done.send(self.links.remove(&number).map(|link| link.detach(&self.shared)));
+                        let link = self.links.remove(&number);
+                        let _ = done.send(link.map(|link| link.detach(&mut buffer, &mut self.shared)));
                     }
                     Command::Stop => {
-                        self.links.into_values().for_each(|link| drop(link.detach(&self.shared)));
+                        let Relay { links, mut shared, .. } = self;
+                        links.into_values().for_each(|link| drop(link.detach(&mut buffer, &mut shared)));
                         return;
                     }
                 }
@@ -133,9 +141,11 @@ impl Relay {
         }
     }
 
-    fn attach(&mut self, number: u32, device: Device) -> io::Result<()> {
-        let link = Link::new(number, device);
-        self.shared.poller.add(link.device(), Token { link: number, flow: 0 }, Interest::Readable)?;
+    fn attach(&mut self, number: u32, device: Device, ports: Vec<PublishedPort>) -> io::Result<()> {
+        let mut link = Link::new(number, device);
+        let poller = &self.shared.poller;
+        poller.add(link.device(), Token { link: number, flow: 0 }, Interest::Readable)?;
+        ports.into_iter().try_for_each(|port| link.publish(port, poller))?;
         self.links.insert(number, link);
         Ok(())
     }
@@ -144,6 +154,7 @@ impl Relay {
         // An event of a link that was detached in the same turn belongs to nobody.
         let Some(link) = links.get_mut(&event.token.link) else { return };
         if event.token.flow == 0 {
+            // What is left is reported again.
             link.on_packets(buffer, shared);
         } else {
             link.on_socket(event, shared);

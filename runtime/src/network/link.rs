@@ -3,16 +3,19 @@
 //! ```text
 //! device ─ packet ─▶ flow with these endpoints, or a new one to where `destination` says ─▶ a socket of the host
 //! socket ─ event  ─▶ flow with this token ─ packets ─▶ device
+//! published port ─ connection, or datagram of a new peer ─▶ a new flow from the gateway's address
 //! ```
 //!
 //! - A flow is touched in one place at a time: all of this runs on the engine's thread.
 //! - What is read from the device in one turn is acknowledged at its end, once for each flow.
+//! - When a container's network ends, what its kernel has still to send is taken, as far as the host's sockets have room.
 //! - The number of flows is bounded; a connection beyond it is refused, the longest unused UDP flow makes room for a new one.
 //!
 //! Not here: the thread (`engine.rs`).
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Instant;
 
 use super::address::{self, Destination};
@@ -21,15 +24,20 @@ use super::config::HostLoopback;
 use super::device::{Device, Frame, RECEIVE_SIZE};
 use super::dns::{DnsQuery, Nameservers};
 use super::packet::{self, ACK, Endpoints, Incoming, RST, SYN, Segment, Transport, Unreachable};
-use super::poller::{Event, Poller, Token};
-use super::tcp_flow::TcpFlow;
-use super::udp_flow::UdpFlow;
+use super::poller::{Event, Interest, Poller, Token};
+use super::published::{Protocol, PublishedPort};
+use super::tcp_flow::{TcpFlow, abandon};
+use super::udp_flow::{Peer, UdpFlow};
 
-/// Packets taken from the device before others get their turn.
+/// Packets taken from the device, and connections or datagrams from a published port, before others get their turn.
 const BATCH: usize = 64;
+/// How many of these batches are taken when the container has ended, at most: its kernel has less than that to send.
+const LAST_BATCHES: usize = 256;
 const MAX_TCP_FLOWS: usize = 4096;
 const MAX_UDP_FLOWS: usize = 512;
 const MAX_DNS_QUERIES: usize = 512;
+/// The gateway's ports that stand for peers of published ports, in turn: the container remembers old connections for a minute.
+const FIRST_PEER_PORT: u16 = 1024;
 
 /// What a flow works with while it has its turn.
 #[derive(Debug)]
@@ -74,7 +82,9 @@ pub(super) struct Link {
     number: u32,
     device: Device,
     flows: Flows,
+    published: HashMap<u32, PublishedPort>,
     last_flow: u32,
+    next_peer_port: u16,
     /// No flow's deadline is before this.
     deadline: Option<Instant>,
 }
@@ -85,12 +95,29 @@ struct Flows {
     tcp_by_endpoints: HashMap<Endpoints, u32>,
     udp: HashMap<u32, UdpFlow>,
     udp_by_endpoints: HashMap<Endpoints, u32>,
+    udp_by_peer: HashMap<Peer, u32>,
     dns: HashMap<u32, DnsQuery>,
 }
 
 impl Link {
     pub(super) fn new(number: u32, device: Device) -> Link {
-        Link { number, device, flows: Flows::default(), last_flow: 0, deadline: None }
+        Link {
+            number,
+            device,
+            flows: Flows::default(),
+            published: HashMap::new(),
+            last_flow: 0,
+            next_peer_port: FIRST_PEER_PORT,
+            deadline: None,
+        }
+    }
+
+    /// Passes on what arrives at `port` from now on.
+    pub(super) fn publish(&mut self, port: PublishedPort, poller: &Poller) -> io::Result<()> {
+        let token = self.next_token();
+        poller.add(&port, token, Interest::Readable)?;
+        self.published.insert(token.flow, port);
+        Ok(())
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -102,8 +129,13 @@ impl Link {
         self.deadline
     }
 
-    /// Closes all sockets, those of unfinished connections with a reset; returns the device, which is no longer reported.
-    pub(super) fn detach(self, shared: &Shared) -> Device {
+    /// Takes what the container has sent last, and closes all sockets, those of unfinished connections with a reset.
+    ///
+    /// Returns the device, which is no longer reported.
+    pub(super) fn detach(mut self, buffer: &mut [u8; RECEIVE_SIZE], shared: &mut Shared) -> Device {
+        self.published.clear();
+        // Each batch is acknowledged, and lets the container's kernel send the next.
+        let _ = (0..LAST_BATCHES).find(|_| !self.on_packets(buffer, shared));
         self.flows.tcp.values().for_each(TcpFlow::on_detach);
         shared.poller.remove(&self.device);
         self.device
@@ -123,19 +155,29 @@ impl Link {
         } else if let Some(query) = self.flows.dns.get_mut(&number) {
             let outcome = query.on_readable(nameservers, &mut wire);
             self.finish_dns(number, outcome);
+        } else if let Some(port) = self.published.get(&number) {
+            match port.protocol() {
+                Protocol::Tcp => self.accept(number, shared),
+                Protocol::Udp => self.on_published_datagrams(number, shared),
+            }
         }
     }
 
-    /// Takes the packets that wait on the device; `buffer` is for one of them.
-    pub(super) fn on_packets(&mut self, buffer: &mut [u8; RECEIVE_SIZE], shared: &mut Shared) {
+    /// Takes the packets that wait on the device; `buffer` is for one of them. Returns whether there may be more.
+    pub(super) fn on_packets(&mut self, buffer: &mut [u8; RECEIVE_SIZE], shared: &mut Shared) -> bool {
         let mut touched = Vec::new();
+        let mut has_more = true;
         for _ in 0..BATCH {
             let (bytes, datagram_size) = match self.device.receive(buffer) {
                 Frame::Packet { bytes, datagram_size } => (bytes, datagram_size),
                 Frame::Useless => continue,
-                Frame::Empty => break,
+                Frame::Empty => {
+                    has_more = false;
+                    break;
+                }
                 Frame::Gone => {
                     shared.poller.remove(&self.device);
+                    has_more = false;
                     break;
                 }
             };
@@ -150,6 +192,7 @@ impl Link {
         for number in touched {
             self.finish_tcp(number, Outcome::Keep, shared);
         }
+        has_more
     }
 
     /// Returns the flow that has something to do now.
@@ -172,9 +215,56 @@ impl Link {
         let token = self.next_token();
         let (wire, _) = shared.wire(&self.device);
         let flow = TcpFlow::connect(token, incoming, segment, targets, &wire)?;
-        self.flows.tcp_by_endpoints.insert(incoming.endpoints, token.flow);
-        self.flows.tcp.insert(token.flow, flow);
+        self.flows.open_tcp(token, flow);
         None
+    }
+
+    /// Takes connections that wait at a published port.
+    fn accept(&mut self, number: u32, shared: &mut Shared) {
+        for _ in 0..BATCH {
+            let Some(port) = self.published.get(&number) else { return };
+            let Some(socket) = port.accept() else { return };
+            if self.flows.tcp.len() >= MAX_TCP_FLOWS {
+                abandon(&socket);
+                continue;
+            }
+            let container = SocketAddrV4::new(address::CONTAINER, port.container_port());
+            let endpoints = self.peer_endpoints(container, Flows::has_tcp);
+            let token = self.next_token();
+            let (wire, _) = shared.wire(&self.device);
+            if let Some(flow) = TcpFlow::accept(token, endpoints, socket, &wire) {
+                self.flows.open_tcp(token, flow);
+                self.finish_tcp(token.flow, Outcome::Keep, shared);
+            }
+        }
+    }
+
+    /// Returns endpoints that no flow has, for a peer of the container's port `container`.
+    fn peer_endpoints(&mut self, container: SocketAddrV4, is_taken: impl Fn(&Flows, &Endpoints) -> bool) -> Endpoints {
+        // There are more ports than flows, so one of them is free.
+        loop {
+            let remote = SocketAddrV4::new(address::GATEWAY, self.next_peer_port);
+            self.next_peer_port = self.next_peer_port.checked_add(1).unwrap_or(FIRST_PEER_PORT);
+            let endpoints = Endpoints { container, remote };
+            if !is_taken(&self.flows, &endpoints) {
+                return endpoints;
+            }
+        }
+    }
+
+    /// Passes on datagrams that wait at a published port.
+    fn on_published_datagrams(&mut self, number: u32, shared: &mut Shared) {
+        for _ in 0..BATCH {
+            let Some(port) = self.published.get(&number) else { return };
+            let Some((size, address)) = port.receive(&mut shared.scratch) else { return };
+            let peer = (number, address);
+            let known = self.flows.udp_by_peer.get(&peer).copied();
+            let Some(flow) = known.or_else(|| self.open_udp_of(peer, shared)) else { return };
+            let (wire, _) = shared.wire(&self.device);
+            if let Some(flow) = self.flows.udp.get_mut(&flow) {
+                flow.pass_in(size, &wire);
+            }
+        }
     }
 
     fn refuse(&self, incoming: &Incoming<'_>, segment: &Segment<'_>) -> Option<u32> {
@@ -236,8 +326,28 @@ impl Link {
         // A datagram that cannot be sent is lost.
         let Ok(mut flow) = UdpFlow::open(token, endpoints, target, &wire) else { return };
         flow.on_datagram(payload, &wire);
+        self.add_udp(token, flow);
+    }
+
+    fn open_udp_of(&mut self, peer: Peer, shared: &mut Shared) -> Option<u32> {
+        let port = self.published.get(&peer.0)?;
+        let (container, socket) = (SocketAddrV4::new(address::CONTAINER, port.container_port()), port.socket());
+        if self.flows.udp.len() >= MAX_UDP_FLOWS {
+            self.flows.close_oldest_udp();
+        }
+        let endpoints = self.peer_endpoints(container, Flows::has_udp);
+        let token = self.next_token();
+        let (wire, _) = shared.wire(&self.device);
+        self.add_udp(token, UdpFlow::of_peer(endpoints, socket, peer, &wire));
+        Some(token.flow)
+    }
+
+    fn add_udp(&mut self, token: Token, flow: UdpFlow) {
         let deadline = flow.deadline();
-        self.flows.udp_by_endpoints.insert(endpoints, token.flow);
+        self.flows.udp_by_endpoints.insert(*flow.endpoints(), token.flow);
+        if let Some(&peer) = flow.peer() {
+            self.flows.udp_by_peer.insert(peer, token.flow);
+        }
         self.flows.udp.insert(token.flow, flow);
         self.note(Some(deadline));
     }
@@ -296,6 +406,19 @@ impl Link {
 }
 
 impl Flows {
+    fn open_tcp(&mut self, token: Token, flow: TcpFlow) {
+        self.tcp_by_endpoints.insert(*flow.endpoints(), token.flow);
+        self.tcp.insert(token.flow, flow);
+    }
+
+    fn has_tcp(&self, endpoints: &Endpoints) -> bool {
+        self.tcp_by_endpoints.contains_key(endpoints)
+    }
+
+    fn has_udp(&self, endpoints: &Endpoints) -> bool {
+        self.udp_by_endpoints.contains_key(endpoints)
+    }
+
     fn close_tcp(&mut self, number: u32) {
         if let Some(flow) = self.tcp.remove(&number) {
             self.tcp_by_endpoints.remove(flow.endpoints());
@@ -305,6 +428,7 @@ impl Flows {
     fn close_udp(&mut self, number: u32) {
         if let Some(flow) = self.udp.remove(&number) {
             self.udp_by_endpoints.remove(flow.endpoints());
+            flow.peer().map(|peer| self.udp_by_peer.remove(peer));
         }
     }
 
@@ -322,57 +446,4 @@ impl Flows {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-    use std::os::unix::net::UnixDatagram;
-    use std::time::Duration;
-
-    use super::super::address::GATEWAY;
-    use super::super::device::DeviceKind;
-    use super::*;
-
-    /// A datagram from `port` of the container as a tun device gives it.
-    fn datagram(port: u16, to: u16) -> Vec<u8> {
-        // Turned around: the packets of this module go to the container.
-        let endpoints = Endpoints {
-            container: SocketAddrV4::new(GATEWAY, to),
-            remote: SocketAddrV4::new(address::CONTAINER, port),
-        };
-        let head = packet::udp(&endpoints, 2).unwrap();
-        [&[0; 10], head.bytes(), b"hi"].concat()
-    }
-
-    #[test]
-    fn a_udp_flow_ends_when_it_has_been_idle_for_its_time() {
-        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = server.local_addr().unwrap().port();
-        let (ours, container) = UnixDatagram::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let mut link = Link::new(1, Device::new(DeviceKind::Tun, ours.into()));
-        let mut shared = Shared {
-            poller: Poller::new().unwrap().0,
-            budget: Budget::of_the_process(),
-            nameservers: Nameservers::new(Vec::new()),
-            host_loopback: HostLoopback::Reachable,
-            scratch: vec![0; 1024],
-            now: Instant::now(),
-        };
-        let mut buffer = Box::new([0; RECEIVE_SIZE]);
-
-        container.send(&datagram(1000, port)).unwrap();
-        link.on_packets(&mut buffer, &mut shared);
-        shared.now += Duration::from_secs(30);
-        container.send(&datagram(2000, port)).unwrap();
-        link.on_packets(&mut buffer, &mut shared);
-        assert_eq!(link.flows.udp.len(), 2);
-
-        shared.now = link.deadline().unwrap();
-        link.on_tick(&mut shared);
-        assert_eq!(link.flows.udp.len(), 1, "the one used later goes on");
-        shared.now = link.deadline().unwrap();
-        link.on_tick(&mut shared);
-        assert_eq!(link.flows.udp.len(), 0);
-        assert_eq!(link.flows.udp_by_endpoints.len(), 0);
-        assert_eq!(link.deadline(), None);
-    }
-}
+mod tests;

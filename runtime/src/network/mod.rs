@@ -3,13 +3,14 @@
 //! ```text
 //! container's namespace                     this process
 //! [ process ─ kernel ─ eth0 ] ══ packets ══ [ engine: terminates TCP, passes datagrams on ] ─ sockets ─ host's network
+//!                                                         published ports: listening sockets ─┘
 //! ```
 //!
 //! - The same as root and in a user namespace; no helper program, no bridge, no firewall rule, no sysctl. Whatever kills the
 //!   process, nothing is left: namespaces have no names, and interfaces end with them.
 //! - IPv4 only, TCP and UDP; other protocols (ping) get no answer. The host reaches IPv6 nameservers for its containers.
 //! - The host's loopback and its link (metadata services) are closed to containers; see [`HostLoopback`] and `address.rs`.
-//! - Containers do not reach each other.
+//! - Containers do not reach each other but by published ports.
 //! - A connection holds at most 768 KiB of its bytes, and usually none: what one side does not take holds the other side up.
 //!
 //! | file | holds |
@@ -18,6 +19,7 @@
 //! | `namespace.rs`, `netlink.rs`, `sys.rs` | namespaces and interfaces |
 //! | `engine.rs`, `poller.rs`, `budget.rs`, `link.rs` | the thread, what it may hold, and what it does for each container |
 //! | `tcp_flow.rs`, `tcp.rs`, `udp_flow.rs`, `dns.rs` | connections, datagrams, queries |
+//! | `published.rs` | ports of the host that lead into a container |
 //! | `device.rs`, `packet.rs` | bytes on the link |
 //!
 //! Why the TCP is ours: the crate `ipstack` ends a half-closed connection, leaves a refused one open, and buffers without bound.
@@ -36,6 +38,7 @@ mod namespace;
 mod netlink;
 mod packet;
 mod poller;
+mod published;
 mod sys;
 mod tcp;
 mod tcp_flow;
@@ -49,8 +52,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-pub use config::{HostLoopback, NetworkConfig};
+pub use address::{CONTAINER as CONTAINER_ADDRESS, host_address};
+pub use config::{DNS_PORT, HostLoopback, NetworkConfig};
 pub use error::NetworkError;
+pub use published::{PortRequest, Protocol, PublishError, PublishedPort};
 
 use device::DeviceKind;
 use engine::{Ended, Engine};
@@ -109,18 +114,19 @@ impl Network {
         })
     }
 
-    /// Makes a network namespace for a container. Can be called from several threads at once.
+    /// Makes a network namespace for a container, to which `ports` lead as long as it is attached. Can be called from several
+    /// threads at once.
     ///
     /// # Errors
     ///
     /// The step that failed, as a [`NetworkError`]; nothing is left of the attempt.
-    pub fn attach(&self) -> Result<Attachment, NetworkError> {
+    pub fn attach(&self, ports: Vec<PublishedPort>) -> Result<Attachment, NetworkError> {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let (namespace, device) = match &self.link {
             LinkKind::Tun => namespace::with_tun()?,
             LinkKind::Packet { switchboard } => namespace::with_veth(switchboard.as_fd(), number)?,
         };
-        match self.engine.attach(number, device) {
+        match self.engine.attach(number, device, ports) {
             Ok(Ok(())) => Ok(Attachment { namespace, number, engine: Arc::clone(&self.engine) }),
             Ok(Err(source)) => Err(NetworkError::Relay { source }),
             Err(Ended) => Err(NetworkError::EngineEnded),

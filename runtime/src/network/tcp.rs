@@ -13,6 +13,7 @@
 //! | three equal acknowledgements | the first unacknowledged segment is sent again (the link loses packets only when a queue overflows) |
 //! | acknowledgement missing | everything unacknowledged is sent again |
 //! | window closed | it is probed, for the update may have been lost |
+//! | no answer to a SYN, ours or to theirs | it is sent again |
 //! | end of one direction | the other goes on: a half-closed connection stays open until both ends are done |
 //!
 //! There is no congestion control: the link is a queue in memory, and the receiver's window is its bound.
@@ -41,7 +42,7 @@ const MAX_DUPLICATES: u8 = 3;
 /// How many segments are kept after a gap, at most.
 const MAX_EARLY: usize = 64;
 
-/// A connection that the container began, from its SYN on.
+/// A connection of the container, whoever began it, from the first SYN on.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// The first sequence number not acknowledged: that of the queue's first byte.
@@ -53,7 +54,7 @@ pub(super) struct Connection {
     /// Bytes for the container, sent or not; our FIN follows them.
     queue: VecDeque<u8>,
     ending: Ending,
-    is_established: bool,
+    opening: Opening,
     peer_window: usize,
     peer_shift: Option<u8>,
     segment_size: usize,
@@ -74,12 +75,24 @@ pub(super) struct Connection {
     promised: u32,
 
     due: Due,
+    /// An acknowledgement of something that was never sent: it is to be refused with a reset.
+    stray: Option<u32>,
     must_repeat: bool,
     timer: Option<Instant>,
     /// Timeouts since the last progress: each is twice as long as the one before.
     timeouts: u32,
     /// Timeouts since the container last said anything.
     unanswered: u32,
+}
+
+/// How far the connection is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// We asked for it.
+    Asked,
+    /// The container asked, and does not know yet that we agree.
+    Answered,
+    Established,
 }
 
 /// Our direction of the connection.
@@ -98,7 +111,7 @@ enum Due {
     Nothing,
     Acknowledgement,
     Probe,
-    SynAck,
+    Syn,
 }
 
 /// What a segment brought.
@@ -114,35 +127,61 @@ pub(super) enum Received<'a> {
 pub(super) type Emit<'a> = dyn FnMut(&TcpHeader, [&[u8]; 2]) + 'a;
 
 impl Connection {
+    /// Asks the container for a connection; `initial` is our first sequence number.
+    pub(super) fn ask(initial: u32) -> Connection {
+        Connection::new(initial, Opening::Asked)
+    }
+
     /// Answers a SYN; `initial` is our first sequence number.
-    pub(super) fn new(syn: &Segment<'_>, initial: u32) -> Connection {
+    pub(super) fn answer(syn: &Segment<'_>, initial: u32) -> Connection {
+        let mut connection = Connection::new(initial, Opening::Answered);
+        connection.learn_of_the_peer(syn);
+        connection
+    }
+
+    fn new(initial: u32, opening: Opening) -> Connection {
         let first = initial.wrapping_add(1);
-        let expected = syn.sequence.wrapping_add(1);
-        let segment_size = syn.options.max_segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE).clamp(64, MAX_SEGMENT_SIZE);
         Connection {
             unacknowledged: first,
             next: first,
             highest: first,
             queue: VecDeque::new(),
             ending: Ending::Open,
-            is_established: false,
-            peer_window: usize::from(syn.window),
-            peer_shift: syn.options.window_shift,
-            segment_size: usize::from(segment_size),
+            opening,
+            peer_window: 0,
+            // Until the container has said what it can, everything is offered.
+            peer_shift: Some(0),
+            segment_size: usize::from(DEFAULT_SEGMENT_SIZE),
             duplicates: 0,
             repeated_until: None,
-            expected,
+            expected: 0,
             peer_has_ended: false,
             end: None,
             early: VecDeque::new(),
-            is_selective: syn.options.selective,
-            promised: expected,
-            due: Due::SynAck,
+            is_selective: true,
+            promised: 0,
+            due: Due::Syn,
+            stray: None,
             must_repeat: false,
             timer: None,
             timeouts: 0,
             unanswered: 0,
         }
+    }
+
+    /// Takes what the container's SYN says.
+    fn learn_of_the_peer(&mut self, syn: &Segment<'_>) {
+        let segment_size = syn.options.max_segment_size.unwrap_or(DEFAULT_SEGMENT_SIZE).clamp(64, MAX_SEGMENT_SIZE);
+        self.segment_size = usize::from(segment_size);
+        self.peer_window = usize::from(syn.window);
+        self.peer_shift = syn.options.window_shift;
+        self.is_selective = syn.options.selective;
+        self.expected = syn.sequence.wrapping_add(1);
+        self.promised = self.expected;
+    }
+
+    fn is_established(&self) -> bool {
+        self.opening == Opening::Established
     }
 
     /// How many bytes [`enqueue`](Self::enqueue) takes now.
@@ -184,17 +223,43 @@ impl Connection {
 
     /// Takes a segment; `room` bytes of payload can be taken.
     pub(super) fn on_segment<'a>(&mut self, segment: &Segment<'a>, room: usize) -> Received<'a> {
+        if self.opening == Opening::Asked {
+            return self.on_answer(segment);
+        }
         if segment.flags & RST != 0 {
             return self.on_reset(segment, room);
         }
         if segment.flags & SYN != 0 {
-            self.owe(if self.is_established { Due::Acknowledgement } else { Due::SynAck });
+            self.owe(if self.is_established() { Due::Acknowledgement } else { Due::Syn });
             return Received::Bytes(&[]);
         }
         if segment.flags & ACK == 0 || !self.on_acknowledgement(segment) {
             return Received::Bytes(&[]);
         }
         Received::Bytes(self.on_payload(segment, room))
+    }
+
+    /// Takes what the container says to our SYN (RFC 9293, 3.10.7.3).
+    fn on_answer<'a>(&mut self, segment: &Segment<'_>) -> Received<'a> {
+        let is_answer = segment.flags & ACK != 0 && segment.acknowledged == self.next;
+        match segment.flags & (RST | SYN) {
+            RST if is_answer => return Received::Reset,
+            SYN if is_answer => {
+                self.learn_of_the_peer(segment);
+                self.establish();
+                self.owe(Due::Acknowledgement);
+            }
+            // Of an earlier connection of the same ports, which the container still remembers.
+            0 | SYN if segment.flags & ACK != 0 => self.stray = Some(segment.acknowledged),
+            _ => {}
+        }
+        Received::Bytes(&[])
+    }
+
+    fn establish(&mut self) {
+        self.opening = Opening::Established;
+        self.unanswered = 0;
+        self.rest();
     }
 
     fn on_reset<'a>(&self, segment: &Segment<'a>, room: usize) -> Received<'a> {
@@ -213,11 +278,10 @@ impl Connection {
         self.unanswered = 0;
         let Ok(advance) = usize::try_from(advance) else {
             // An old one; its payload may still be new.
-            return self.is_established;
+            return self.is_established();
         };
-        if !self.is_established {
-            self.is_established = true;
-            self.rest();
+        if !self.is_established() {
+            self.establish();
         }
         let window = usize::from(segment.window) << self.peer_shift.unwrap_or(0);
         if advance > 0 {
@@ -351,8 +415,8 @@ impl Connection {
         self.timeouts += 1;
         self.unanswered += 1;
         self.timer = None;
-        if !self.is_established {
-            self.owe(Due::SynAck);
+        if !self.is_established() {
+            self.owe(Due::Syn);
         } else if self.in_flight() > 0 {
             self.next = self.unacknowledged;
             self.duplicates = 0;
@@ -366,19 +430,25 @@ impl Connection {
     /// Sends what can be sent now; `room` bytes from the container could be taken. To be called after anything else was.
     pub(super) fn output(&mut self, room: usize, now: Instant, emit: &mut Emit<'_>) {
         let mut output = Output { room, emit };
-        if self.is_established {
+        if let Some(sequence) = self.stray.take() {
+            (output.emit)(&TcpHeader { sequence, flags: RST, ..TcpHeader::default() }, [&[], &[]]);
+        }
+        if self.is_established() {
             self.output_stream(&mut output);
         }
         match self.due {
-            Due::SynAck => self.send(SYN | ACK, self.unacknowledged.wrapping_sub(1), 0, &mut output),
+            Due::Syn => {
+                let flags = if self.opening == Opening::Asked { SYN } else { SYN | ACK };
+                self.send(flags, self.unacknowledged.wrapping_sub(1), 0, &mut output);
+            }
             // Outside the window on purpose: it has to be answered.
             Due::Probe => self.send(ACK, self.unacknowledged.wrapping_sub(1), 0, &mut output),
-            Due::Acknowledgement if self.is_established => self.send(ACK, self.next, 0, &mut output),
+            Due::Acknowledgement if self.is_established() => self.send(ACK, self.next, 0, &mut output),
             _ if self.has_room_to_tell_of(room) => self.send(ACK, self.next, 0, &mut output),
             _ => {}
         }
         let is_blocked = self.peer_window == 0 && !self.queue.is_empty();
-        if !self.is_established || self.in_flight() > 0 || is_blocked {
+        if !self.is_established() || self.in_flight() > 0 || is_blocked {
             self.timer = Some(self.timer.unwrap_or(now + self.timeout()));
         }
     }
@@ -449,7 +519,10 @@ impl Connection {
 
     /// Makes the segment that gives the connection up.
     pub(super) fn reset(&self) -> TcpHeader {
-        TcpHeader { sequence: self.next, acknowledged: self.expected, flags: RST | ACK, ..TcpHeader::default() }
+        let (sequence, acknowledged) = (self.next, self.expected);
+        // Nothing of the container is known to acknowledge before it has answered.
+        let flags = if self.opening == Opening::Asked { RST } else { RST | ACK };
+        TcpHeader { sequence, acknowledged, flags, ..TcpHeader::default() }
     }
 
     /// Whether the container believes in so little room that it must hear of more.
@@ -457,7 +530,7 @@ impl Connection {
         let believed = usize::try_from(distance(self.expected, self.promised)).unwrap_or(0);
         let largest = BUFFER.min(usize::from(u16::MAX) << self.shift());
         let is_worth_it = room.min(largest).saturating_sub(believed) >= largest / 2;
-        self.is_established && !self.peer_has_ended && is_worth_it
+        self.is_established() && !self.peer_has_ended && is_worth_it
     }
 
     /// What our windows are shifted by, after the SYN.

@@ -3,6 +3,7 @@
 //! ```text
 //! SYN ─▶ connecting ─ the host's socket is connected ─▶ open ─ both ends done ─▶ closed
 //!            └─ it cannot be: RST, or ICMP with the reason      └─ one end failed: RST to the other
+//! accepted from a published port ─ SYN ─▶ open
 //! ```
 //!
 //! - The container's SYN is answered only when the host's connection stands, so a refused port is refused.
@@ -93,19 +94,41 @@ impl TcpFlow {
                 return None;
             }
         };
-        Some(TcpFlow {
+        let mut flow = TcpFlow::new(token, incoming.endpoints, (socket, permit));
+        flow.connection = Connection::answer(syn, initial_sequence());
+        flow.connecting = Some(Box::new(Connecting { quote: incoming.quote, refusal, others: targets }));
+        Some(flow)
+    }
+
+    /// Starts to connect `socket`, accepted from a published port, to the container between `endpoints`.
+    ///
+    /// Returns `None` when too many sockets are open; the peer is then reset.
+    pub(super) fn accept(token: Token, endpoints: Endpoints, socket: OwnedFd, wire: &Wire<'_>) -> Option<TcpFlow> {
+        // The peer has decided already what to send when. It fails only for a socket that was reset, which is found out.
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
+        let permit = wire.budget.take();
+        if permit.is_none() || wire.poller.add(&socket, token, Interest::Changes).is_err() {
+            abandon(&socket);
+            return None;
+        }
+        Some(TcpFlow::new(token, endpoints, (socket, permit?)))
+    }
+
+    /// A connection that we ask the container for.
+    fn new(token: Token, endpoints: Endpoints, (socket, permit): (OwnedFd, Permit)) -> TcpFlow {
+        TcpFlow {
             token,
-            endpoints: incoming.endpoints,
+            endpoints,
             socket,
             _permit: permit,
-            connection: Connection::new(syn, initial_sequence()),
-            connecting: Some(Box::new(Connecting { quote: incoming.quote, refusal, others: targets })),
+            connection: Connection::ask(initial_sequence()),
+            connecting: None,
             to_host: VecDeque::new(),
             sending: Sending::Open,
             receiving: Receiving::Open,
             is_readable: false,
             is_writable: false,
-        })
+        }
     }
 
     pub(super) fn endpoints(&self) -> &Endpoints {
@@ -131,7 +154,7 @@ impl TcpFlow {
                 Outcome::Keep
             }
             Received::Reset => {
-                self.abandon();
+                abandon(&self.socket);
                 Outcome::Close
             }
         }
@@ -175,7 +198,7 @@ impl TcpFlow {
         if self.connection.on_tick(now) {
             return Outcome::Keep;
         }
-        self.abandon();
+        abandon(&self.socket);
         Outcome::Close
     }
 
@@ -283,15 +306,15 @@ impl TcpFlow {
     /// Prepares for the socket to be closed because the container's network is taken down.
     pub(super) fn on_detach(&self) {
         if self.sending != Sending::ShutDown {
-            self.abandon();
+            abandon(&self.socket);
         }
     }
+}
 
-    /// Makes the host's side see a reset, not an end, when the socket is closed.
-    fn abandon(&self) {
-        // Without it the other side sees an end it may take for a complete message; nothing else depends on it.
-        let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
-    }
+/// Makes the host's side see a reset, not an end, when the socket is closed.
+pub(super) fn abandon(socket: &OwnedFd) {
+    // Without it the other side sees an end it may take for a complete message; nothing else depends on it.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 /// Starts to connect to the first of `targets` that does not fail at once, and takes it and those before it out.

@@ -27,6 +27,8 @@ macro_rules! contract {
     };
 }
 
+mod published;
+
 contract! {
     a_large_transfer_arrives_unchanged_in_both_directions,
     an_end_of_one_direction_leaves_the_other_open,
@@ -57,7 +59,7 @@ fn attach(kind: DeviceKind) -> Attachment {
 }
 
 fn attach_with(kind: DeviceKind, config: &NetworkConfig) -> Attachment {
-    Network::start_with(config, kind).unwrap().attach().unwrap()
+    Network::start_with(config, kind).unwrap().attach(Vec::new()).unwrap()
 }
 
 /// Runs `work` on a thread in the namespace.
@@ -440,7 +442,7 @@ fn several_threads_attach_at_once(kind: DeviceKind) {
         for seed in 0..8 {
             let network = &network;
             scope.spawn(move || {
-                let attachment = network.attach().unwrap();
+                let attachment = network.attach(Vec::new()).unwrap();
                 let sent = bytes(seed, 100_000);
                 let mut received = vec![0; sent.len()];
                 inside(attachment.namespace(), || {

@@ -1,4 +1,5 @@
-//! A container's UDP socket talking to one remote address, joined to a socket of the host.
+//! A container's UDP socket talking to one remote address, joined to a socket of the host: one of its own, or that of a
+//! published port.
 //!
 //! Datagrams are passed on one for one, and the host's "port unreachable" is told to the container. A flow ends when nothing
 //! passed for [`IDLE`].
@@ -7,6 +8,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -25,10 +27,21 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 pub(super) struct UdpFlow {
     endpoints: Endpoints,
-    socket: OwnedFd,
-    _permit: Permit,
+    far_end: FarEnd,
     last_used: Instant,
 }
+
+/// Where a flow's datagrams go on the host.
+#[derive(Debug)]
+enum FarEnd {
+    /// To the address that the socket is connected to.
+    Own { socket: OwnedFd, _permit: Permit },
+    /// To who has sent to the socket of a published port.
+    Peer { socket: Arc<OwnedFd>, peer: Peer },
+}
+
+/// Who sends to a published port: the number of that port in its link, and an address.
+pub(super) type Peer = (u32, SocketAddr);
 
 impl UdpFlow {
     /// Opens a socket to `target` for the datagrams between `endpoints`.
@@ -41,7 +54,20 @@ impl UdpFlow {
         let permit = wire.budget.take().ok_or(Errno::MFILE)?;
         let socket = connect(target)?;
         wire.poller.add(&socket, token, Interest::Readable).map_err(|_| Errno::NOMEM)?;
-        Ok(UdpFlow { endpoints, socket, _permit: permit, last_used: wire.now })
+        Ok(UdpFlow { endpoints, far_end: FarEnd::Own { socket, _permit: permit }, last_used: wire.now })
+    }
+
+    /// Joins `peer`, who has sent to the published `socket`, to the container between `endpoints`.
+    pub(super) fn of_peer(endpoints: Endpoints, socket: Arc<OwnedFd>, peer: Peer, wire: &Wire<'_>) -> UdpFlow {
+        UdpFlow { endpoints, far_end: FarEnd::Peer { socket, peer }, last_used: wire.now }
+    }
+
+    /// Returns who has sent to a published port, if this flow began there.
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        match &self.far_end {
+            FarEnd::Own { .. } => None,
+            FarEnd::Peer { peer, .. } => Some(peer),
+        }
     }
 
     pub(super) fn endpoints(&self) -> &Endpoints {
@@ -55,23 +81,34 @@ impl UdpFlow {
     /// Sends a datagram of the container.
     pub(super) fn on_datagram(&mut self, payload: &[u8], wire: &Wire<'_>) {
         self.last_used = wire.now;
-        // A refusal tells of an earlier datagram's fate, and this one was not sent. Otherwise datagrams may be lost.
-        if let Err(Errno::CONNREFUSED) = net::send(&self.socket, payload, SendFlags::DONTWAIT) {
-            self.tell_unreachable(wire);
-            let _ = net::send(&self.socket, payload, SendFlags::DONTWAIT);
+        match &self.far_end {
+            // A refusal tells of an earlier datagram's fate, and this one was not sent. Otherwise datagrams may be lost.
+            FarEnd::Own { socket, .. } => {
+                if let Err(Errno::CONNREFUSED) = net::send(socket, payload, SendFlags::DONTWAIT) {
+                    self.tell_unreachable(wire);
+                    let _ = net::send(socket, payload, SendFlags::DONTWAIT);
+                }
+            }
+            FarEnd::Peer { socket, peer: (_, address) } => {
+                let _ = net::sendto(socket, payload, SendFlags::DONTWAIT, address);
+            }
         }
     }
 
-    /// Passes on what the socket received.
+    /// Passes the first `size` bytes of `scratch` on to the container.
+    pub(super) fn pass_in(&mut self, size: usize, wire: &Wire<'_>) {
+        self.last_used = wire.now;
+        if let Some(head) = packet::udp(&self.endpoints, size) {
+            wire.device.send(&head, [&wire.scratch[..size], &[]]);
+        }
+    }
+
+    /// Passes on what the socket received; one that is shared is read elsewhere.
     pub(super) fn on_readable(&mut self, wire: &mut Wire<'_>) -> Outcome {
         for _ in 0..BATCH {
-            match net::recv(&self.socket, &mut *wire.scratch, RecvFlags::DONTWAIT) {
-                Ok((size, _)) => {
-                    self.last_used = wire.now;
-                    if let Some(head) = packet::udp(&self.endpoints, size) {
-                        wire.device.send(&head, [&wire.scratch[..size], &[]]);
-                    }
-                }
+            let FarEnd::Own { socket, .. } = &self.far_end else { break };
+            match net::recv(socket, &mut *wire.scratch, RecvFlags::DONTWAIT) {
+                Ok((size, _)) => self.pass_in(size, wire),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 Err(Errno::CONNREFUSED) => self.tell_unreachable(wire),

@@ -12,7 +12,7 @@ pub(super) fn expose((text, span): (&str, Span), ports: Ports, site: Site<'_>, r
             warning.label(format!("want {}", ports.protocol)).note(format!("write `{container}`"))
         });
     }
-    if ports.has_host {
+    if ports.has_host() {
         report.rule(Rule::ExposeInvalidFormat, site, || {
             let title = format!("`{text}` names an address or a port of the host, which EXPOSE cannot set");
             let warning = Diagnostic::warning(span, title).label("only the port of the container counts");

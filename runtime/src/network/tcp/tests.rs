@@ -37,10 +37,21 @@ impl Pair {
     fn with(options: SynOptions) -> Pair {
         let syn = Segment { sequence: THEIR_FIRST, flags: SYN, window: 65_535, options, ..segment() };
         Pair {
-            connection: Connection::new(&syn, OUR_FIRST),
+            connection: Connection::answer(&syn, OUR_FIRST),
             now: Instant::now(),
             acknowledged: OUR_FIRST.wrapping_add(1),
             next: THEIR_FIRST.wrapping_add(1),
+            window: 65_535,
+        }
+    }
+
+    /// A connection that we have asked for.
+    fn asked() -> Pair {
+        Pair {
+            connection: Connection::ask(OUR_FIRST),
+            now: Instant::now(),
+            acknowledged: OUR_FIRST.wrapping_add(1),
+            next: THEIR_FIRST,
             window: 65_535,
         }
     }
@@ -349,4 +360,62 @@ fn every_byte_arrives_once_and_in_order_over_a_bad_link() {
         check_bad_link(300_000, 4, seed);
         check_bad_link(300_000, 50, seed);
     }
+}
+
+#[test]
+fn a_connection_that_is_asked_for_is_made_by_the_answer_and_carries_what_waits() {
+    let mut pair = Pair::asked();
+    pair.connection.enqueue(b"early");
+    let [syn] = &pair.output(FULL)[..] else { panic!("one SYN, and nothing with it") };
+    let offered = SynOptions { max_segment_size: Some(MAX_SEGMENT_SIZE), window_shift: Some(3), selective: true };
+    assert_eq!((syn.header.flags, syn.header.sequence, syn.header.acknowledged), (SYN, OUR_FIRST, 0));
+    assert_eq!((syn.header.options, syn.payload.len()), (offered, 0));
+
+    let options = SynOptions { max_segment_size: Some(1000), window_shift: Some(2), selective: true };
+    let (sequence, acknowledged) = (THEIR_FIRST, OUR_FIRST.wrapping_add(1));
+    let answer = Segment { sequence, acknowledged, flags: SYN | ACK, window: 500, options, ..segment() };
+    assert_eq!(pair.connection.on_segment(&answer, FULL), Received::Bytes(&[]));
+    pair.next = THEIR_FIRST.wrapping_add(1);
+    let [data] = &pair.output(FULL)[..] else { panic!("the bytes acknowledge the answer") };
+    assert_eq!((data.header.flags, &data.payload[..]), (ACK | PSH, &b"early"[..]));
+    assert_eq!((data.header.acknowledged, usize::from(data.header.window) << 3), (pair.next, FULL));
+    // The window of a SYN is as it stands there, those after it are shifted.
+    pair.connection.enqueue(&bytes(3000));
+    assert_eq!(pair.output(FULL).iter().map(|sent| sent.payload.len()).sum::<usize>(), 0, "the rest would be silly");
+    pair.window = 500;
+    pair.acknowledge(acknowledged.wrapping_add(5));
+    assert_eq!(pair.output(FULL).iter().map(|sent| sent.payload.len()).sum::<usize>(), 2000);
+    assert_eq!(pair.segment(ACK, b"hello", FULL), b"hello");
+}
+
+#[test]
+fn a_lost_syn_is_sent_again_and_nobody_at_all_is_given_up() {
+    let mut pair = Pair::asked();
+    assert_eq!(pair.flags_of_output(), [SYN]);
+    assert_eq!(pair.flags_of_output(), []);
+    for _ in 0..MAX_UNANSWERED {
+        assert!(pair.expire());
+        assert_eq!(pair.flags_of_output(), [SYN]);
+    }
+    assert!(!pair.expire());
+}
+
+#[test]
+fn only_a_reset_that_answers_refuses_and_an_old_connection_is_reset() {
+    let mut pair = Pair::asked();
+    pair.output(FULL);
+    let answer = |flags, acknowledged| Segment { sequence: THEIR_FIRST, acknowledged, flags, ..segment() };
+    let stray = OUR_FIRST.wrapping_add(77);
+    for (flags, acknowledged) in [(RST, 0), (RST | ACK, stray), (SYN, 0)] {
+        assert_eq!(pair.connection.on_segment(&answer(flags, acknowledged), FULL), Received::Bytes(&[]));
+        assert_eq!(pair.output(FULL), []);
+    }
+    for flags in [ACK, SYN | ACK] {
+        assert_eq!(pair.connection.on_segment(&answer(flags, stray), FULL), Received::Bytes(&[]));
+        let [reset] = &pair.output(FULL)[..] else { panic!("one reset") };
+        assert_eq!((reset.header.flags, reset.header.sequence), (RST, stray));
+    }
+    assert_eq!(pair.connection.reset().flags, RST);
+    let refusal = answer(RST | ACK, OUR_FIRST.wrapping_add(1));
+    assert_eq!(pair.connection.on_segment(&refusal, FULL), Received::Reset);
 }
