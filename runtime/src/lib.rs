@@ -21,6 +21,7 @@ mod container;
 mod detached;
 mod enter;
 mod id_map;
+mod init;
 mod kernel_paths;
 pub mod network;
 mod plan;
@@ -38,6 +39,7 @@ mod users;
 
 pub use container::{Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, NetworkNamespace, Stdio};
 pub use enter::{EnterError, Missing, Obstacle, Privilege, enter};
+pub use init::init_program;
 pub use running::{ExitStatus, Killer, Running, SignalError, WaitError};
 pub use runtime::{CommandProblem, RunError, Runtime};
 pub use step::Step;
