@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use runtime::network::{Attachment, Network, NetworkConfig, NetworkError};
 use runtime::{
-    Container, ExitStatus, GeneratedFile, GeneratedKind, NetworkNamespace, RunError, Runtime, Stdio, User, UserError,
-    WaitError,
+    Confinement, Container, ExitStatus, GeneratedFile, GeneratedKind, NetworkNamespace, RunError, Runtime, Stdio, User,
+    UserError, WaitError,
 };
 use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
@@ -151,6 +151,7 @@ fn container(rootfs: &Path, exec: &Exec, connection: &Connection) -> Result<Cont
         mounts: Vec::new(),
         files: generated_files(HOSTNAME, connection).into_iter().chain(script(exec)).collect(),
         network: connection.namespace.clone(),
+        confinement: Confinement::default(),
     })
 }
 

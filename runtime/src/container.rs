@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::User;
 use crate::terminal::Size;
+use crate::{Confinement, User};
 
 /// One process and the world it sees.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Container {
     pub files: Vec<GeneratedFile>,
     /// Which network it sees.
     pub network: NetworkNamespace,
+    /// What it may do.
+    pub confinement: Confinement,
 }
 
 /// Something mounted into a container.
@@ -65,11 +67,12 @@ pub enum MountSource {
 }
 
 /// Whether a mount can be written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// Writes fail with `EROFS`, also in mounts below.
     ReadOnly,
     /// As the file modes say.
+    #[default]
     ReadWrite,
 }
 

@@ -17,6 +17,7 @@
 
 mod capabilities;
 mod child;
+mod confinement;
 mod container;
 mod detached;
 mod enter;
@@ -37,6 +38,8 @@ mod targets;
 pub mod terminal;
 mod users;
 
+pub use capabilities::Capabilities;
+pub use confinement::{Confinement, Device, DeviceNodes, KernelFiles, NewPrivileges, SystemCalls};
 pub use container::{Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, NetworkNamespace, Stdio};
 pub use enter::{EnterError, Missing, Obstacle, Privilege, enter};
 pub use init::init_program;

@@ -9,7 +9,7 @@ use std::fmt;
 /// | network before mounts | `/sys` shows the network namespace of whoever mounts it |
 /// | mounts before the pivot | their targets are handles; no path is looked up but inside the root filesystem |
 /// | close before the working directory and the command | neither can name a file of the host through `/proc/self/fd` |
-/// | filter last | only dropping the last capability (users other than root) and `execve` come after it |
+/// | filter last | only dropping the capability that it needed (where `no_new_privs` is off) and `execve` come after it |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[non_exhaustive]
@@ -30,7 +30,7 @@ pub enum Step {
     AttachRoot,
     /// `/dev`, a tmpfs.
     AttachDev,
-    /// The device nodes in it.
+    /// The device nodes in it, which every container has; or all of the host.
     AttachDevice,
     /// `/dev/pts`.
     AttachPts,
@@ -40,14 +40,16 @@ pub enum Step {
     MountMqueue,
     /// `/proc`, of the new pid namespace.
     MountProc,
-    /// `/sys`, read-only.
+    /// `/sys`, read-only unless the container may write to it.
     MountSys,
-    /// `/sys/fs/cgroup`, read-only, of the new cgroup namespace.
+    /// `/sys/fs/cgroup`, as `/sys`, of the new cgroup namespace.
     MountCgroup,
     /// Hide kernel files.
     Mask,
     /// Make kernel files read-only.
     ProtectKernelFile,
+    /// The devices that the caller names.
+    AttachNamedDevice,
     /// The caller's mounts.
     AttachMount,
     /// The generated files.
@@ -70,7 +72,7 @@ pub enum Step {
     BoundCapabilities,
     /// Groups, gid, uid.
     Identity,
-    /// Permitted and effective sets, ambient and inheritable emptied; `no_new_privs` for root.
+    /// Permitted and effective sets, ambient and inheritable emptied; `no_new_privs` for root, or as the caller says.
     Capabilities,
     /// The seccomp filters.
     Seccomp,
@@ -83,7 +85,7 @@ pub enum Step {
 }
 
 /// Every step, to turn the number that the child reports back into one.
-const ALL: [Step; 33] = [
+const ALL: [Step; 34] = [
     Step::CloseForeign,
     Step::JoinNetwork,
     Step::RaiseLoopback,
@@ -101,6 +103,7 @@ const ALL: [Step; 33] = [
     Step::MountCgroup,
     Step::Mask,
     Step::ProtectKernelFile,
+    Step::AttachNamedDevice,
     Step::AttachMount,
     Step::AttachFile,
     Step::Pivot,
@@ -137,7 +140,7 @@ impl Step {
             Self::MountSys => "mount /sys",
             Self::MountCgroup => "mount /sys/fs/cgroup",
             Self::AttachDev => "mount /dev",
-            Self::AttachDevice => "mount a device below /dev",
+            Self::AttachDevice | Self::AttachNamedDevice => "mount a device",
             Self::AttachPts => "mount /dev/pts",
             Self::AttachShm => "mount /dev/shm",
             Self::MountMqueue => "mount /dev/mqueue",
@@ -180,6 +183,6 @@ mod tests {
             assert_eq!(Step::from_number(number), Some(*step));
         }
         assert_eq!(Step::from_number(0), None);
-        assert_eq!(Step::from_number(34), None);
+        assert_eq!(Step::from_number(35), None);
     }
 }
