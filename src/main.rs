@@ -10,7 +10,7 @@
 //! | `args`, `commands/` | the command line, and one file for each verb |
 //! | `config` | the only reader of environment and home directory |
 //! | `session` | what a verb works with: store, client, tokio, Ctrl-C |
-//! | `container`, `stdio`, `forwarded_signals` | `wharf run` |
+//! | `container`, `confinement`, `environment`, `stdio`, `forwarded_signals` | `wharf run` |
 //! | `report/`, `ending` | errors with their causes and one hint; exit codes |
 //! | `progress/`, `transfer_report` | what people see while something runs |
 //! | `output`, `shown`, `table`, `template`, `age`, `size` | what is printed |
@@ -21,8 +21,10 @@ mod age;
 mod args;
 mod commands;
 mod config;
+mod confinement;
 mod container;
 mod ending;
+mod environment;
 mod filter;
 mod forwarded_signals;
 mod image_view;

@@ -1,16 +1,20 @@
 //! `wharf run --rm`: runs a command in a new container of an image, in the foreground; nothing of it stays.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use builder::{Connection, ContainerSandbox, RunNetwork, generated_files, make_working_directory};
 use layer_store::{ActiveSnapshot, FindError, Image, ImageId, Lower, Skeleton, Store};
 use oci::{Platform, Reference};
-use runtime::{Container, ExitStatus, NetworkNamespace, User};
+use runtime::{Confinement, Container, ExitStatus, GeneratedFile, GeneratedKind, NetworkNamespace, User, init_program};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::pull::pull_image;
-use crate::config::{caller_variable, host_resolv_conf};
+use crate::config::host_resolv_conf;
+use crate::confinement::ConfinementArgs;
 use crate::container::{Overrides, Terminal};
 use crate::ending::{Ending, NotStarted};
+use crate::environment::environment;
 use crate::forwarded_signals::ForwardedSignals;
 use crate::session::Session;
 use crate::shown::shown;
@@ -36,12 +40,18 @@ pub(crate) struct RunArgs {
     /// Set a variable; without a value, to that of the caller
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Set the variables of a file, a line each; `--env` comes after
+    #[arg(long = "env-file", value_name = "FILE")]
+    env_files: Vec<PathBuf>,
     /// Working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
     /// User, and group, as names or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// Add the user to a group
+    #[arg(long = "group-add", value_name = "GROUP")]
+    groups: Vec<String>,
     /// Program to run instead of the image's entrypoint; empty for none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -51,6 +61,11 @@ pub(crate) struct RunArgs {
     /// Name of the host as the command sees it
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Start an init as process 1, which passes signals on and reaps processes
+    #[arg(long)]
+    init: bool,
+    #[command(flatten)]
+    confinement: ConfinementArgs,
     /// When to pull the image
     #[arg(long, value_enum, default_value_t = Pull::Missing)]
     pull: Pull,
@@ -119,11 +134,12 @@ fn prepare(args: &RunArgs, image: &str, command: &[String], session: &Session) -
     let overrides = Overrides {
         entrypoint: args.entrypoint.clone(),
         command: command.to_vec(),
-        env: environment(&args.env)?,
+        env: environment(&args.env_files, &args.env)?,
         user: args.user.clone(),
         workdir: args.workdir.clone(),
         terminal,
     };
+    let confinement = args.confinement.confinement()?;
     let store = session.store()?;
     let image = store.image(&find(args.pull, image, session, &store)?)?;
     check_platform(&image)?;
@@ -134,8 +150,12 @@ fn prepare(args: &RunArgs, image: &str, command: &[String], session: &Session) -
     let wanted = if args.network == Network::Default { RunNetwork::Default } else { RunNetwork::None };
     let connection = sandbox.attach(wanted)?;
     let mut container = container(args, &overrides, &image, (&rootfs, &connection))?;
+    container.confinement = confinement;
     if args.network == Network::Host {
         use_host_network(&mut container);
+    }
+    if args.init {
+        start_with_init(&mut container);
     }
     let (stdio, ends) = stdio::open(terminal, input)?;
     Ok(Prepared { container, stdio, ends, _rootfs: rootfs, _sandbox: sandbox, _connection: connection })
@@ -149,7 +169,12 @@ fn container(
 ) -> anyhow::Result<Container> {
     let config = &image.config.value().config;
     let spec = overrides.user(config);
-    let user = User::resolve(rootfs.path(), spec).with_context(|| format!("cannot tell who `{}` is", shown(spec)))?;
+    let mut user =
+        User::resolve(rootfs.path(), spec).with_context(|| format!("cannot tell who `{}` is", shown(spec)))?;
+    for group in &args.groups {
+        let joined = user.join(rootfs.path(), group);
+        joined.with_context(|| format!("cannot add the user to the group `{}`", shown(group)))?;
+    }
     let cwd = overrides.cwd(config)?;
     make_working_directory(rootfs.path(), &cwd, &user)?;
     let hostname = match &args.hostname {
@@ -162,11 +187,23 @@ fn container(
         env: overrides.env(config, &hostname, &user.home),
         cwd,
         user,
-        files: generated_files(&hostname, connection),
+        files: generated_files(&hostname, connection).into_iter().chain([docker_mark()]).collect(),
         hostname,
         mounts: Vec::new(),
         network: connection.namespace.clone(),
+        confinement: Confinement::default(),
     })
+}
+
+/// An empty file by which programs see that they are in a container.
+fn docker_mark() -> GeneratedFile {
+    GeneratedFile { path: "/.dockerenv".to_owned(), contents: Vec::new(), kind: GeneratedKind::Data }
+}
+
+fn start_with_init(container: &mut Container) {
+    let (program, words) = init_program();
+    container.files.push(program);
+    container.args.splice(0..0, words);
 }
 
 fn use_host_network(container: &mut Container) {
@@ -174,23 +211,6 @@ fn use_host_network(container: &mut Container) {
     for file in container.files.iter_mut().filter(|file| file.path == "/etc/resolv.conf") {
         file.contents = host_resolv_conf().into_bytes();
     }
-}
-
-/// Completes `-e` words: a name alone takes the caller's value, or nothing if there is none.
-fn environment(given: &[String]) -> Result<Vec<String>, Ending> {
-    let mut env = Vec::new();
-    for word in given {
-        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
-        if name.is_empty() {
-            return Err(Ending::usage(format!("`{}` is not the name of a variable", shown(word))));
-        }
-        if word.contains('=') {
-            env.push(word.clone());
-        } else {
-            env.extend(caller_variable(name).map(|value| format!("{name}={value}")));
-        }
-    }
-    Ok(env)
 }
 
 fn find(pull: Pull, name: &str, session: &Session, store: &Store) -> anyhow::Result<ImageId> {
@@ -240,11 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_without_a_value_is_the_callers() {
-        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-        assert_eq!(environment(&words(&["A=1", "B="])).unwrap(), ["A=1", "B="]);
-        assert_eq!(environment(&words(&["WHARF_SURELY_NOT_SET"])).unwrap(), [""; 0]);
-        assert!(environment(&words(&["=x"])).is_err());
+    fn a_hostname_is_made_up_of_twelve_digits() {
         let random = random_hostname().unwrap();
         assert!(random.len() == 12 && random.bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
