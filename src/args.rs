@@ -33,6 +33,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one command line")]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(BuildArgs),

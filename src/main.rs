@@ -11,7 +11,7 @@
 //! | `config` | the only reader of environment and home directory |
 //! | `session` | what a verb works with: store, client, tokio, Ctrl-C |
 //! | `limit_flags` | what a container may take |
-//! | `container`, `mounts`, `stdio`, `forwarded_signals` | `wharf run` |
+//! | `container`, `confinement`, `environment`, `mounts`, `stdio`, `forwarded_signals` | `wharf run` |
 //! | `report/`, `ending` | errors with their causes and one hint; exit codes |
 //! | `progress/`, `transfer_report` | what people see while something runs |
 //! | `output`, `shown`, `table`, `template`, `age`, `size` | what is printed |
@@ -22,8 +22,10 @@ mod age;
 mod args;
 mod commands;
 mod config;
+mod confinement;
 mod container;
 mod ending;
+mod environment;
 mod filter;
 mod forwarded_signals;
 mod image_view;

@@ -53,6 +53,42 @@ fn the_command_sees_the_image_and_what_the_flags_change() {
 }
 
 #[test]
+fn confinement_is_what_the_flags_say_or_they_are_refused() {
+    let env = with_box();
+    let sets = ["box", "sh", "-c", "grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'"];
+    let check = |flags: &[&str], command: &[&str], stdout: &str| {
+        let words: Vec<&str> = flags.iter().chain(command).copied().collect();
+        check(&env, &words, 0, stdout);
+    };
+    let added = "CapBnd:00000000800414fa\nNoNewPrivs:1\nSeccomp:2\n";
+    check(&["--cap-add", "net_admin", "--cap-drop=CAP_CHOWN"], &sets, added);
+    let options = ["--security-opt", "seccomp=unconfined", "--security-opt", "no-new-privileges=false"];
+    check(&options, &sets, "CapBnd:00000000800404fb\nNoNewPrivs:0\nSeccomp:0\n");
+    check(&["--privileged"], &["box", "sh", "-c", "mount -t tmpfs x /srv && echo mounted"], "mounted\n");
+    check(
+        &["--read-only"],
+        &["box", "sh", "-c", "touch /x 2>&1 | grep -c Read-only; ls /.dockerenv"],
+        "1\n/.dockerenv\n",
+    );
+    check(&["--device", "/dev/zero:/dev/nothing"], &["box", "head", "-c", "1", "/dev/nothing"], "\0");
+    check(&["--init"], &["box", "sh", "-c", "cat /proc/1/comm"], "docker-init\n");
+    check(&["--group-add", "4242", "--user", "5:6"], &["box", "id", "-G"], "6 4242\n");
+    let file = env.file("variables", "# of a file\nA=file\nB=two words\n");
+    let files = ["--env-file", file.to_str().expect("it is UTF-8"), "-e", "A=flag"];
+    check(&files, &["box", "sh", "-c", "echo $A $B"], "flag two words\n");
+    for (flags, expected) in [
+        (&["--cap-add", "NET_ADMN"][..], "did you mean `NET_ADMIN`?"),
+        (&["--security-opt", "seccomp=/x.json"], "profiles from files are not built yet"),
+        (&["--device", "/etc/passwd"], "`/etc/passwd` is not a device"),
+        (&["--env-file", "/no/such/file"], "cannot read the environment file `/no/such/file`"),
+    ] {
+        let words: Vec<&str> = ["run", "--rm"].iter().chain(flags).chain(&["box", "true"]).copied().collect();
+        let stderr = env.wharf(&words).exits_with(125).stderr;
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
 fn input_is_passed_only_on_request_and_output_keeps_its_ways() {
     let env = with_box();
     let passed = env.wharf_with_input(&["run", "--rm", "-i", "box", "cat"], "typed\n").success();

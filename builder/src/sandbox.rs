@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use runtime::network::{Attachment, CONTAINER_ADDRESS, Network, NetworkConfig, NetworkError, PublishedPort};
 use runtime::{
-    Container, ExitStatus, GeneratedFile, GeneratedKind, LimitHit, Limits, Mount, NetworkNamespace, PidsLimit,
-    RunError, Runtime, Stdio, User, UserError, WaitError,
+    Confinement, Container, ExitStatus, GeneratedFile, GeneratedKind, LimitHit, Limits, Mount, NetworkNamespace,
+    PidsLimit, RunError, Runtime, Stdio, User, UserError, WaitError,
 };
 use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
@@ -224,6 +224,7 @@ fn container(
         files: files.chain(lending.files.iter().cloned()).collect(),
         network: connection.namespace.clone(),
         limits: Limits::default(),
+        confinement: Confinement::default(),
     })
 }
 

@@ -9,7 +9,7 @@
 //! `/sys`: a fresh one needs a network namespace of our own user namespace. Rootless with the host's network it is the host's,
 //! read-only; where even that is refused it is empty. `/sys/fs/cgroup` is always the unified hierarchy of the new cgroup namespace,
 //! read-only: on hosts with version 1 controllers it shows none of the limits, which are not in that hierarchy. Only a kernel
-//! without cgroup2, or an empty `/sys`, goes without.
+//! without cgroup2, or an empty `/sys`, goes without. Both can be written to where the caller says so.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -24,12 +24,12 @@ use rustix::mount::{
 use rustix::process::setrlimit;
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, set_capabilities};
 
-use crate::capabilities::{ALLOWED, dropped, only};
+use crate::capabilities::{dropped, only};
 use crate::detached::EMPTY;
 use crate::kernel_paths::{MASKED_PROC, MASKED_SYS, READ_ONLY_PROC};
 use crate::plan::{NetworkPlan, Plan, PlannedFile, StdioPlan};
 use crate::sys::{self, Block, Reach};
-use crate::{GeneratedKind, Step};
+use crate::{Access, GeneratedKind, KernelFiles, Step};
 
 /// Where the status pipe is once the other descriptors are closed.
 const STATUS: i32 = 3;
@@ -107,6 +107,9 @@ fn build_world(plan: &Plan) -> Result<(), Failure> {
     place_below_host(&plan.root, plan).map_err(at(Step::AttachRoot))?;
     mount_dev(plan)?;
     mount_kernel_filesystems(plan)?;
+    for (number, device) in plan.named_devices.iter().enumerate() {
+        attach(&device.mount, &plan.root, &device.target).map_err(on(Step::AttachNamedDevice, number))?;
+    }
     for (number, mount) in plan.mounts.iter().enumerate() {
         attach(&mount.mount, &plan.root, &mount.target).map_err(on(Step::AttachMount, number))?;
     }
@@ -168,11 +171,13 @@ fn attach_file(plan: &Plan, file: &PlannedFile) -> Result<(), Errno> {
     let mount = clone_mount(&plan.scratch, &file.name)?;
     let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
     match file.kind {
-        GeneratedKind::Data => {}
-        GeneratedKind::Secret { .. } => sys::restrict_mount(mount.as_fd(), read_only, Reach::Mount)?,
         GeneratedKind::Program => {
             let clear = MountAttrFlags::MOUNT_ATTR_NOEXEC.bits().into();
             sys::change_mount(mount.as_fd(), (read_only, clear), Reach::Mount)?;
+        }
+        GeneratedKind::Data if plan.confinement.rootfs == Access::ReadWrite => {}
+        GeneratedKind::Data | GeneratedKind::Secret { .. } => {
+            sys::restrict_mount(mount.as_fd(), read_only, Reach::Mount)?;
         }
     }
     attach(&mount, &plan.root, &file.target)
@@ -194,41 +199,63 @@ fn mount_dev(plan: &Plan) -> Result<(), Failure> {
     for (number, (node, name)) in plan.devices.iter().enumerate() {
         attach(node, &plan.dev, name).map_err(on(Step::AttachDevice, number))?;
     }
+    mount_host_devices(plan).map_err(on(Step::AttachDevice, usize::MAX))?;
     attach(&plan.pts, &plan.dev, c"pts").map_err(at(Step::AttachPts))?;
     attach(&plan.shm, &plan.dev, c"shm").map_err(at(Step::AttachShm))?;
     let queues = fresh(c"mqueue", INERT).map_err(at(Step::MountMqueue))?;
     attach(&queues, &plan.dev, c"mqueue").map_err(at(Step::MountMqueue))
 }
 
-fn mount_kernel_filesystems(plan: &Plan) -> Result<(), Failure> {
-    let proc = fresh(c"proc", INERT).map_err(at(Step::MountProc))?;
-    attach(&proc, &plan.root, c"proc").map_err(at(Step::MountProc))?;
-    set_oom_score(plan, &proc).map_err(at(Step::OomScore))?;
-    let sys = new_sys(plan).map_err(at(Step::MountSys))?;
-    attach(&sys, &plan.root, c"sys").map_err(at(Step::MountSys))?;
-    mount_cgroup(&sys).map_err(at(Step::MountCgroup))?;
-    for path in MASKED_PROC {
-        mask(plan, &proc, path).map_err(at(Step::Mask))?;
-    }
-    for path in MASKED_SYS.iter().copied().chain(plan.thermal_throttle.iter().map(|path| path.as_c_str())) {
-        mask(plan, &sys, path).map_err(at(Step::Mask))?;
-    }
-    for path in READ_ONLY_PROC {
-        protect(&proc, path).map_err(at(Step::ProtectKernelFile))?;
+/// Attaches the nodes of the host's own `/dev`; one that has gone since is left out.
+fn mount_host_devices(plan: &Plan) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let host = rustix::fs::openat(CWD, c"/dev", flags, Mode::empty())?;
+    for path in &plan.host_devices {
+        match clone_mount(&host, path) {
+            Err(Errno::NOENT) => (),
+            node => attach(&node?, &plan.dev, path)?,
+        }
     }
     Ok(())
 }
 
-fn new_sys(plan: &Plan) -> Result<OwnedFd, Errno> {
-    match fresh(c"sysfs", READ_ONLY) {
-        Err(Errno::PERM) => host_sys().or_else(|_refused| empty_directory(plan)),
+fn mount_kernel_filesystems(plan: &Plan) -> Result<(), Failure> {
+    let proc = fresh(c"proc", INERT).map_err(at(Step::MountProc))?;
+    attach(&proc, &plan.root, c"proc").map_err(at(Step::MountProc))?;
+    set_oom_score(plan, &proc).map_err(at(Step::OomScore))?;
+    let access = if plan.confinement.kernel_files == KernelFiles::Writable { INERT } else { READ_ONLY };
+    let sys = new_sys(plan, access).map_err(at(Step::MountSys))?;
+    attach(&sys, &plan.root, c"sys").map_err(at(Step::MountSys))?;
+    mount_cgroup(&sys, access).map_err(at(Step::MountCgroup))?;
+    if plan.confinement.kernel_files == KernelFiles::Masked {
+        hide_kernel_files(plan, &proc, &sys)?;
+    }
+    Ok(())
+}
+
+fn hide_kernel_files(plan: &Plan, proc: &OwnedFd, sys: &OwnedFd) -> Result<(), Failure> {
+    for path in MASKED_PROC {
+        mask(plan, proc, path).map_err(at(Step::Mask))?;
+    }
+    for path in MASKED_SYS.iter().copied().chain(plan.thermal_throttle.iter().map(|path| path.as_c_str())) {
+        mask(plan, sys, path).map_err(at(Step::Mask))?;
+    }
+    for path in READ_ONLY_PROC {
+        protect(proc, path).map_err(at(Step::ProtectKernelFile))?;
+    }
+    Ok(())
+}
+
+fn new_sys(plan: &Plan, access: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    match fresh(c"sysfs", access) {
+        Err(Errno::PERM) => host_sys(access).or_else(|_refused| empty_directory(plan)),
         other => other,
     }
 }
 
-fn host_sys() -> Result<OwnedFd, Errno> {
+fn host_sys(access: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let sys = clone_mount(CWD, c"/sys")?;
-    sys::restrict_mount(sys.as_fd(), READ_ONLY.bits().into(), Reach::Tree)?;
+    sys::restrict_mount(sys.as_fd(), access.bits().into(), Reach::Tree)?;
     Ok(sys)
 }
 
@@ -244,8 +271,8 @@ fn set_oom_score(plan: &Plan, proc: &OwnedFd) -> Result<(), Errno> {
     rustix::io::write(&file, score.as_bytes()).map(drop)
 }
 
-fn mount_cgroup(sys: &OwnedFd) -> Result<(), Errno> {
-    let cgroup = match fresh(c"cgroup2", READ_ONLY) {
+fn mount_cgroup(sys: &OwnedFd, access: MountAttrFlags) -> Result<(), Errno> {
+    let cgroup = match fresh(c"cgroup2", access) {
         Err(Errno::NODEV) => return Ok(()),
         other => other?,
     };
@@ -310,20 +337,26 @@ fn become_command(plan: &Plan) -> Result<Infallible, Failure> {
     limit(plan)?;
     sys::reset_signals();
     sys::block_signals(Block::None);
-    bound_capabilities().map_err(at(Step::BoundCapabilities))?;
+    bound_capabilities(plan.confinement.capabilities).map_err(at(Step::BoundCapabilities))?;
     become_user(plan).map_err(at(Step::Identity))?;
-    if plan.uid.is_root() {
-        set_capabilities(None, only(ALLOWED)).map_err(at(Step::Capabilities))?;
+    give_up_privileges(plan)?;
+    execute(plan)
+}
+
+fn give_up_privileges(plan: &Plan) -> Result<(), Failure> {
+    let keep = |set| set_capabilities(None, only(set)).map_err(at(Step::Capabilities));
+    let kept = if plan.uid.is_root() { plan.confinement.capabilities } else { CapabilitySet::empty() };
+    if plan.confinement.has_no_new_privs {
+        keep(kept)?;
         rustix::thread::set_no_new_privs(true).map_err(at(Step::Capabilities))?;
-        install_filters(plan)?;
+        install_filters(plan)
     } else {
         // Without no_new_privs, which would break sudo, a filter needs this capability: it goes right after.
-        set_capabilities(None, only(CapabilitySet::SYS_ADMIN)).map_err(at(Step::Capabilities))?;
+        keep(kept | CapabilitySet::SYS_ADMIN)?;
         rustix::thread::set_keep_capabilities(false).map_err(at(Step::Capabilities))?;
         install_filters(plan)?;
-        set_capabilities(None, only(CapabilitySet::empty())).map_err(at(Step::Capabilities))?;
+        keep(kept)
     }
-    execute(plan)
 }
 
 fn enter_working_directory(cwd: &CStr) -> Result<(), Errno> {
@@ -343,8 +376,8 @@ fn limit(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-fn bound_capabilities() -> Result<(), Errno> {
-    for capability in dropped() {
+fn bound_capabilities(kept: CapabilitySet) -> Result<(), Errno> {
+    for capability in dropped(kept) {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             // Beyond the last that this kernel knows.
             Err(Errno::INVAL) => (),
@@ -364,8 +397,9 @@ fn become_user(plan: &Plan) -> Result<(), Errno> {
 }
 
 fn install_filters(plan: &Plan) -> Result<(), Failure> {
-    sys::install_filter(&plan.filters.allow).map_err(at(Step::Seccomp))?;
-    sys::install_filter(&plan.filters.unknown).map_err(at(Step::Seccomp))
+    let Some(filters) = &plan.confinement.filters else { return Ok(()) };
+    sys::install_filter(&filters.allow).map_err(at(Step::Seccomp))?;
+    sys::install_filter(&filters.unknown).map_err(at(Step::Seccomp))
 }
 
 /// Tries the candidates as `execvp` does: a missing one is skipped, a forbidden one remembered, anything else is final.

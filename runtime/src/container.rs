@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::terminal::Size;
-use crate::{Limits, User};
+use crate::{Confinement, Limits, User};
 
 /// One process and the world it sees.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Container {
     pub network: NetworkNamespace,
     /// How much of the machine it may take.
     pub limits: Limits,
+    /// What it may do.
+    pub confinement: Confinement,
 }
 
 /// Something mounted into a container.
@@ -104,11 +106,12 @@ pub enum Programs {
 }
 
 /// Whether a mount can be written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// Writes fail with `EROFS`, also in mounts below.
     ReadOnly,
     /// As the file modes say.
+    #[default]
     ReadWrite,
 }
 

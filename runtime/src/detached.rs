@@ -7,9 +7,11 @@
 //! | binds of a mount made here | no, by the child | before Linux 6.15 a mount can be cloned only once it is attached |
 
 use std::ffi::{CStr, CString};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
@@ -18,8 +20,8 @@ use rustix::mount::{
     fsmount, fsopen, open_tree,
 };
 
-use crate::sys::{Reach, restrict_mount};
-use crate::{Access, GeneratedFile, GeneratedKind, Programs, Tmpfs};
+use crate::sys::{Reach, change_mount, restrict_mount};
+use crate::{Access, DeviceNodes, GeneratedFile, GeneratedKind, Programs, Tmpfs};
 
 /// The device nodes of `/dev`, with the number each must have: null, zero, full, random, urandom, tty.
 pub(crate) const DEVICES: [(&CStr, u32, u32); 6] =
@@ -59,13 +61,26 @@ fn clone_tree(path: &Path) -> Result<OwnedFd, Errno> {
     open_tree(CWD, path, flags)
 }
 
-/// The root filesystem: no device node in it works, nor below.
-pub(crate) fn rootfs(path: &Path) -> Result<OwnedFd, Errno> {
+/// The root filesystem. Whether its device nodes work is as for `/dev`; where the host forbids them they never do.
+pub(crate) fn rootfs(path: &Path, access: Access, nodes: DeviceNodes) -> Result<OwnedFd, Errno> {
     let mount = clone_tree(path)?;
     if FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode) != FileType::Directory {
         return Err(Errno::NOTDIR);
     }
-    restrict_mount(mount.as_fd(), NO_DEVICES.bits().into(), Reach::Tree)?;
+    let read_only = match access {
+        Access::ReadOnly => MountAttrFlags::MOUNT_ATTR_RDONLY,
+        Access::ReadWrite => MountAttrFlags::empty(),
+    };
+    match nodes {
+        DeviceNodes::Basic => restrict_mount(mount.as_fd(), (read_only | NO_DEVICES).bits().into(), Reach::Tree)?,
+        DeviceNodes::Host => {
+            restrict_mount(mount.as_fd(), read_only.bits().into(), Reach::Tree)?;
+            match change_mount(mount.as_fd(), (0, NO_DEVICES.bits().into()), Reach::Mount) {
+                Ok(()) | Err(Errno::PERM) => (),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
     Ok(mount)
 }
 
@@ -113,8 +128,8 @@ pub(crate) fn pts(tty_group: Option<u32>) -> Result<OwnedFd, Errno> {
     make("devpts", &options, NO_PROGRAMS)
 }
 
-/// `/dev` with its directories, its links, and an empty file for every device.
-pub(crate) fn dev() -> Result<OwnedFd, Errno> {
+/// `/dev` with its directories, its links, and an empty file for every device, and for those of the `host` below it.
+pub(crate) fn dev(host: &[CString]) -> Result<OwnedFd, Errno> {
     let dev = make("tmpfs", &[("mode", "755"), ("size", "64m")], MountAttrFlags::MOUNT_ATTR_NOSUID)?;
     for directory in ["pts", "shm", "mqueue"] {
         rustix::fs::mkdirat(&dev, directory, Mode::from_raw_mode(0o755))?;
@@ -125,7 +140,59 @@ pub(crate) fn dev() -> Result<OwnedFd, Errno> {
     for (to, name) in LINKS {
         rustix::fs::symlinkat(to, &dev, name)?;
     }
+    for path in host {
+        place_for(&dev, path)?;
+    }
     Ok(dev)
+}
+
+/// Makes an empty file, and the directories above it.
+fn place_for(dev: &OwnedFd, path: &CStr) -> Result<(), Errno> {
+    let bytes = path.to_bytes();
+    for (end, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+        match rustix::fs::mkdirat(dev, bytes.get(..end).unwrap_or_default(), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => (),
+            Err(errno) => return Err(errno),
+        }
+    }
+    empty_file(dev, path).map(drop)
+}
+
+/// The paths of every device node below the host's `/dev`, but for those that a container has of its own.
+///
+/// Links are not followed, and what cannot be looked at is left out.
+pub(crate) fn host_devices() -> Vec<CString> {
+    const OWN: [&[u8]; 5] = [b"pts", b"shm", b"mqueue", b"console", b"ptmx"];
+    let is_own = |name: &[u8]| OWN.contains(&name) || DEVICES.iter().any(|(device, ..)| device.to_bytes() == name);
+    let mut found = Vec::new();
+    let mut rest = vec![PathBuf::from("/dev")];
+    while let Some(directory) = rest.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(below) = path.strip_prefix("/dev") else { continue };
+            let Ok(kind) = entry.file_type() else { continue };
+            if is_own(below.as_os_str().as_bytes()) {
+                continue;
+            }
+            if kind.is_dir() {
+                rest.push(path);
+            } else if kind.is_char_device() || kind.is_block_device() {
+                found.extend(CString::new(below.as_os_str().as_bytes()));
+            }
+        }
+    }
+    found
+}
+
+/// A device that the caller names, as a mount of its node alone; `None` when it is none.
+pub(crate) fn named_device(path: &Path) -> Result<Option<OwnedFd>, Errno> {
+    let node = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&node)?.st_mode);
+    if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+        return Ok(None);
+    }
+    restrict_mount(node.as_fd(), NO_PROGRAMS.bits().into(), Reach::Mount)?;
+    Ok(Some(node))
 }
 
 fn empty_file(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {

@@ -19,10 +19,12 @@
 mod capabilities;
 mod cgroup;
 mod child;
+mod confinement;
 mod container;
 mod detached;
 mod enter;
 mod id_map;
+mod init;
 mod kernel_paths;
 mod limits;
 pub mod network;
@@ -39,11 +41,14 @@ mod targets;
 pub mod terminal;
 mod users;
 
+pub use capabilities::Capabilities;
 pub use cgroup::{CgroupError, Limit};
+pub use confinement::{Confinement, Device, DeviceNodes, KernelFiles, NewPrivileges, SystemCalls};
 pub use container::{
     Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, NetworkNamespace, Programs, Stdio, Tmpfs,
 };
 pub use enter::{EnterError, Missing, Obstacle, Privilege, enter};
+pub use init::init_program;
 pub use limits::{
     Bound, CpuQuota, DEFAULT_SHM_SIZE, IoKind, IoRate, LimitHit, Limits, NumberList, NumberListError, PidsLimit,
     Ulimit, UlimitError,

@@ -11,6 +11,7 @@ use std::{fs, io};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit};
+use rustix::thread::CapabilitySet;
 
 use crate::cgroup::{Cgroup, Entrances};
 use crate::detached::{self, DEVICES};
@@ -20,7 +21,10 @@ use crate::seccomp::Filters;
 use crate::sys::{CStringArray, above_standard};
 use crate::targets::{Kind, MadeTargets, TargetError, Targets};
 use crate::terminal::{self, Pair};
-use crate::{Container, GeneratedKind, Mount, MountSource, NetworkNamespace, Stdio};
+use crate::{
+    Access, Container, DeviceNodes, GeneratedKind, KernelFiles, Mount, MountSource, NetworkNamespace, NewPrivileges,
+    Stdio, SystemCalls,
+};
 
 /// Searched when the environment of the container has no `PATH`; it is not set for the command.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,10 +42,13 @@ pub(crate) struct Plan {
     pub(crate) pts: OwnedFd,
     pub(crate) shm: OwnedFd,
     pub(crate) devices: Vec<(OwnedFd, &'static CStr)>,
+    /// Further nodes of the host, below `/dev`.
+    pub(crate) host_devices: Vec<CString>,
+    pub(crate) named_devices: Vec<PlannedMount>,
     pub(crate) mounts: Vec<PlannedMount>,
     pub(crate) files: Vec<PlannedFile>,
     pub(crate) thermal_throttle: Arc<Vec<CString>>,
-    pub(crate) filters: Arc<Filters>,
+    pub(crate) confinement: PlannedConfinement,
     pub(crate) network: NetworkPlan,
     pub(crate) stdio: StdioPlan,
     pub(crate) hostname: Vec<u8>,
@@ -66,7 +73,7 @@ impl Plan {
     fn descriptors(&self) -> Vec<u32> {
         let own = [&self.root, &self.scratch, &self.dev, &self.pts, &self.shm, &self.status];
         let devices = self.devices.iter().map(|(node, _)| node);
-        let mounts = self.mounts.iter().map(|mount| &mount.mount);
+        let mounts = self.mounts.iter().chain(&self.named_devices).map(|mount| &mount.mount);
         let network = match &self.network {
             NetworkPlan::Given(namespace) => Some(&**namespace),
             NetworkPlan::New | NetworkPlan::Host => None,
@@ -81,6 +88,37 @@ impl Plan {
         let mut numbers: Vec<u32> = all.map(|descriptor| descriptor.as_raw_fd().cast_unsigned()).collect();
         numbers.sort_unstable();
         numbers
+    }
+}
+
+/// What the child gives up and hides.
+#[derive(Debug)]
+pub(crate) struct PlannedConfinement {
+    pub(crate) kernel_files: KernelFiles,
+    pub(crate) rootfs: Access,
+    /// What stays in the bounding set.
+    pub(crate) capabilities: CapabilitySet,
+    /// `None`: every call goes through.
+    pub(crate) filters: Option<Arc<Filters>>,
+    pub(crate) has_no_new_privs: bool,
+}
+
+impl PlannedConfinement {
+    fn new(runtime: &Runtime, container: &Container) -> Result<Self, RunError> {
+        let wanted = &container.confinement;
+        let held = prepare("the capabilities", rustix::thread::capabilities(None))?.permitted;
+        let capabilities = wanted.capabilities.granted(held).map_err(|name| RunError::Capability { name })?;
+        let filters = match wanted.system_calls {
+            SystemCalls::Filtered => Some(runtime.filters(capabilities)?),
+            SystemCalls::Unfiltered => None,
+        };
+        let has_no_new_privs = match wanted.new_privileges {
+            NewPrivileges::DeniedToRoot => container.user.uid == 0,
+            NewPrivileges::Denied => true,
+            NewPrivileges::Allowed => false,
+        };
+        let (kernel_files, rootfs) = (wanted.kernel_files, wanted.rootfs);
+        Ok(Self { kernel_files, rootfs, capabilities, filters, has_no_new_privs })
     }
 }
 
@@ -128,20 +166,26 @@ impl Prepared {
     pub(crate) fn new(runtime: &Runtime, container: &Container, stdio: Stdio) -> Result<Self, RunError> {
         check(runtime, container)?;
         let rootfs = std::path::absolute(&container.rootfs).map_err(|source| rootfs_error(container, source))?;
-        let root = detached::rootfs(&rootfs).map_err(|errno| rootfs_error(container, errno.into()))?;
+        let writable_root = open_rootfs(container, &rootfs, Access::ReadWrite)?;
+        let host_devices = host_devices(container);
         let tty_group = runtime.tty_group();
         let pts = prepare("/dev/pts", detached::pts(tty_group))?;
         let (stdio, terminal) = plan_stdio(stdio, &pts, container.user.uid, tty_group)?;
         let (reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|errno| RunError::Spawn { source: errno.into() })?;
         let mut world = World {
-            targets: Targets::new(duplicate(&root)?),
-            dev: prepare("/dev", detached::dev())?,
+            targets: Targets::new(duplicate(&writable_root)?),
+            dev: prepare("/dev", detached::dev(&host_devices))?,
             shm: prepare("/dev/shm", detached::shm(container.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE)))?,
         };
-        world.cover_system_directories(&root)?;
+        world.cover_system_directories(&writable_root)?;
+        let named_devices = world.devices(container)?;
         let mounts = world.mounts(container)?;
         let files = world.files(container)?;
+        let root = match container.confinement.rootfs {
+            Access::ReadWrite => writable_root,
+            Access::ReadOnly => open_rootfs(container, &rootfs, Access::ReadOnly)?,
+        };
         let user = &container.user;
         let (cgroup, cgroups) = make_cgroup(runtime, &container.limits)?;
         let mut plan = Plan {
@@ -153,10 +197,12 @@ impl Prepared {
             pts,
             shm: world.shm,
             devices: devices()?,
+            host_devices,
+            named_devices,
             mounts,
             files,
             thermal_throttle: runtime.thermal_throttle(),
-            filters: runtime.filters()?,
+            confinement: PlannedConfinement::new(runtime, container)?,
             network: plan_network(&container.network),
             stdio,
             hostname: container.hostname.clone().into_bytes(),
@@ -175,6 +221,19 @@ impl Prepared {
         };
         plan.kept = plan.descriptors();
         Ok(Self { plan, made: world.targets.into_made(), cgroup, terminal, status: reader })
+    }
+}
+
+/// Opens the root filesystem. Read-only it is another mount of it: targets are made and removed in the writable one.
+fn open_rootfs(container: &Container, path: &Path, access: Access) -> Result<OwnedFd, RunError> {
+    detached::rootfs(path, access, container.confinement.device_nodes)
+        .map_err(|errno| rootfs_error(container, errno.into()))
+}
+
+fn host_devices(container: &Container) -> Vec<CString> {
+    match container.confinement.device_nodes {
+        DeviceNodes::Basic => Vec::new(),
+        DeviceNodes::Host => detached::host_devices(),
     }
 }
 
@@ -228,6 +287,20 @@ impl World {
         self.targets.cover(Path::new("dev/pts"), None);
         self.targets.cover(Path::new("dev/mqueue"), None);
         Ok(())
+    }
+
+    fn devices(&mut self, container: &Container) -> Result<Vec<PlannedMount>, RunError> {
+        let mut planned = Vec::new();
+        for device in &container.confinement.devices {
+            let path = || device.host.clone();
+            let node = detached::named_device(&device.host)
+                .map_err(|errno| RunError::Device { path: path(), source: errno.into() })?
+                .ok_or_else(|| RunError::NotADevice { path: path() })?;
+            let target = Path::new(&device.target);
+            let real = self.targets.ensure(target, Kind::File).map_err(|problem| target_error(target, problem))?;
+            planned.push(PlannedMount { mount: node, target: c_string("a device", real.as_os_str().as_bytes())? });
+        }
+        Ok(planned)
     }
 
     fn mounts(&mut self, container: &Container) -> Result<Vec<PlannedMount>, RunError> {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use crate::cgroup::{CgroupError, Cgroups, Limit};
 use crate::child::{FAILURE_SIZE, Failure};
@@ -75,6 +76,12 @@ pub enum RunError {
     Ulimit { ulimit: Ulimit, hard: String, source: io::Error },
     #[error("cannot prepare {object}")]
     Prepare { object: String, source: io::Error },
+    #[error("capability `{name}` cannot be given: this process does not have it")]
+    Capability { name: &'static str },
+    #[error("`{}` is not a device", .path.display())]
+    NotADevice { path: PathBuf },
+    #[error("cannot use the device `{}`", .path.display())]
+    Device { path: PathBuf, source: io::Error },
     #[error("cannot compile the system call filter")]
     Filter { source: seccompiler::BackendError },
     #[error("cannot make a process in new namespaces")]
@@ -177,11 +184,16 @@ impl Runtime {
         Err(Failure::from_bytes(&report).map_or(RunError::Died, |failure| explain(container, &failure)))
     }
 
-    pub(crate) fn filters(&self) -> Result<Arc<Filters>, RunError> {
+    /// The filters of a container with these capabilities; the usual ones are compiled once.
+    pub(crate) fn filters(&self, capabilities: CapabilitySet) -> Result<Arc<Filters>, RunError> {
+        let compile = || Filters::compile(capabilities).map(Arc::new).map_err(|source| RunError::Filter { source });
+        if !Filters::are_usual_for(capabilities) {
+            return compile();
+        }
         if let Some(filters) = self.filters.get() {
             return Ok(Arc::clone(filters));
         }
-        let filters = Arc::new(Filters::compile().map_err(|source| RunError::Filter { source })?);
+        let filters = compile()?;
         Ok(Arc::clone(self.filters.get_or_init(|| filters)))
     }
 
@@ -239,6 +251,7 @@ fn explain(container: &Container, failure: &Failure) -> RunError {
         Step::AttachMount => mount_target(container, number),
         Step::AttachFile => container.files.get(number).map(|file| file.path.clone()),
         Step::AttachDevice => DEVICES.get(number).map(|(name, ..)| format!("/dev/{}", name.to_string_lossy())),
+        Step::AttachNamedDevice => container.confinement.devices.get(number).map(|device| device.target.clone()),
         Step::Hostname => Some(container.hostname.clone()),
         _ => None,
     };

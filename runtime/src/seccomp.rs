@@ -3,8 +3,9 @@
 //! | call | result |
 //! |---|---|
 //! | in `syscall_table.rs`, or allowed by argument below | goes on |
+//! | that a capability of the container brings | goes on |
 //! | any other known one | `EPERM` |
-//! | `clone3` | `ENOSYS`: its flags are in memory where a filter cannot look; C libraries then use `clone` |
+//! | `clone3`, without `SYS_ADMIN` | `ENOSYS`: its flags are in memory where a filter cannot look; C libraries then use `clone` |
 //! | numbers without a meaning, or younger than the table | `ENOSYS`: a program then uses what it used before that call existed |
 //! | of another architecture (32-bit programs) | the process is killed with `SIGSYS` |
 //!
@@ -18,7 +19,9 @@ use seccompiler::{
     SeccompRule, sock_filter,
 };
 
-use crate::syscall_table::{COMMON, GAP, LAST_KNOWN, LEGACY, RECENT, UNNAMED};
+use rustix::thread::CapabilitySet;
+
+use crate::syscall_table::{BROUGHT, COMMON, GAP, LAST_KNOWN, LEGACY, RECENT, UNNAMED};
 
 const NAMESPACE_FLAGS: u64 = 0x7e02_0000;
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
@@ -35,16 +38,21 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    /// Compiles both.
-    pub(crate) fn compile() -> Result<Self, BackendError> {
+    /// Whether these capabilities bring no call, so that the filters are those of a container without any.
+    pub(crate) fn are_usual_for(capabilities: CapabilitySet) -> bool {
+        brought(capabilities).next().is_none()
+    }
+
+    /// Compiles both for a container with these capabilities.
+    pub(crate) fn compile(capabilities: CapabilitySet) -> Result<Self, BackendError> {
         let arch = std::env::consts::ARCH.try_into()?;
         let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-        let filter = SeccompFilter::new(rules()?, refused, SeccompAction::Allow, arch)?;
-        Ok(Self { allow: filter.try_into()?, unknown: unknown_calls() })
+        let filter = SeccompFilter::new(rules(capabilities)?, refused, SeccompAction::Allow, arch)?;
+        Ok(Self { allow: filter.try_into()?, unknown: unknown_calls(capabilities) })
     }
 }
 
-fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
+fn rules(capabilities: CapabilitySet) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     let free = [COMMON, LEGACY, RECENT, UNNAMED].into_iter().flatten();
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = free.map(|(_, number)| (*number, Vec::new())).collect();
     let no_namespace = condition(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(NAMESPACE_FLAGS), 0)?;
@@ -58,7 +66,14 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
         personalities.push(SeccompRule::new(vec![same])?);
     }
     rules.insert(libc::SYS_personality, personalities);
+    rules.extend(brought(capabilities).map(|number| (number, Vec::new())));
     Ok(rules)
+}
+
+/// The calls that these capabilities bring. What `clone` brings replaces its rule by argument.
+fn brought(capabilities: CapabilitySet) -> impl Iterator<Item = i64> {
+    let held = BROUGHT.iter().filter(move |(capability, _)| capabilities.contains(*capability));
+    held.flat_map(|(_, calls)| calls.iter().map(|(_, number)| *number))
 }
 
 fn condition(
@@ -76,8 +91,9 @@ fn none_of(argument: u8, values: &[u64]) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(values.iter().map(differs).collect::<Result<_, _>>()?)
 }
 
-/// `ENOSYS` for `clone3` and for numbers that nobody knows. Foreign architectures are the other filter's to kill.
-fn unknown_calls() -> BpfProgram {
+/// `ENOSYS` for numbers that nobody knows, and for `clone3` unless a capability brings it. Foreign architectures are the other
+/// filter's to kill.
+fn unknown_calls(capabilities: CapabilitySet) -> BpfProgram {
     const LOAD_NUMBER: u16 = 0x20;
     const JUMP_IF_EQUAL: u16 = 0x15;
     const JUMP_IF_GREATER: u16 = 0x25;
@@ -85,9 +101,10 @@ fn unknown_calls() -> BpfProgram {
     const RETURN: u16 = 0x06;
     let instruction = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     let clone3 = u32::try_from(libc::SYS_clone3).expect("a system call number is small");
+    let refuses_clone3 = if brought(capabilities).any(|number| number == libc::SYS_clone3) { 0 } else { 4 };
     vec![
         instruction(LOAD_NUMBER, 0, 0, 0),
-        instruction(JUMP_IF_EQUAL, 4, 0, clone3),
+        instruction(JUMP_IF_EQUAL, refuses_clone3, 0, clone3),
         instruction(JUMP_IF_GREATER, 3, 0, LAST_KNOWN),
         instruction(JUMP_IF_GREATER_OR_EQUAL, 0, 1, *GAP.start()),
         instruction(JUMP_IF_GREATER, 0, 1, *GAP.end()),
@@ -145,7 +162,11 @@ mod tests {
 
     /// What the kernel makes of both filters for one call.
     fn verdict(number: i64, first: u64, second: u64) -> u32 {
-        let filters = Filters::compile().unwrap();
+        verdict_with(CapabilitySet::empty(), number, first, second)
+    }
+
+    fn verdict_with(capabilities: CapabilitySet, number: i64, first: u64, second: u64) -> u32 {
+        let filters = Filters::compile(capabilities).unwrap();
         let arguments = [first, second, 0, 0, 0, 0];
         let unknown = run(&filters.unknown, number, arguments);
         if unknown == libc::SECCOMP_RET_ALLOW { run(&filters.allow, number, arguments) } else { unknown }
@@ -225,6 +246,22 @@ mod tests {
     }
 
     #[test]
+    fn a_capability_brings_its_calls_and_no_other() {
+        let (ok, no) = (libc::SECCOMP_RET_ALLOW, errno(libc::EPERM));
+        for (capability, calls) in BROUGHT {
+            for (name, number) in *calls {
+                assert_eq!(verdict_with(*capability, *number, 0x1002_0011, 0), ok, "{name}");
+                assert_ne!(verdict_with(CapabilitySet::NET_ADMIN, *number, 0x1002_0011, 0), ok, "{name}");
+            }
+        }
+        let admin = |number, first| verdict_with(CapabilitySet::SYS_ADMIN, number, first, 0);
+        assert_eq!(admin(libc::SYS_socket, 38), no, "AF_ALG");
+        assert_eq!(admin(libc::SYS_init_module, 0), no);
+        assert_eq!(admin(libc::SYS_keyctl, 0), no);
+        assert_eq!(admin(i64::from(LAST_KNOWN) + 1, 0), errno(libc::ENOSYS));
+    }
+
+    #[test]
     fn no_call_is_listed_twice() {
         let names: Vec<&str> = [COMMON, LEGACY, RECENT, UNNAMED].into_iter().flatten().map(|(name, _)| *name).collect();
         let unique: std::collections::BTreeSet<&str> = names.iter().copied().collect();
@@ -233,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_program_of_another_architecture_is_killed() {
-        let filters = Filters::compile().unwrap();
+        let filters = Filters::compile(CapabilitySet::empty()).unwrap();
         assert!(filters.allow.len() < 4096);
         let last = &filters.allow[2];
         assert_eq!((last.code, last.k), (0x06, libc::SECCOMP_RET_KILL_PROCESS));

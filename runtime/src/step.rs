@@ -10,7 +10,7 @@ use std::fmt;
 /// | network before mounts | `/sys` shows the network namespace of whoever mounts it |
 /// | mounts before the pivot | their targets are handles; no path is looked up but inside the root filesystem |
 /// | close before the working directory and the command | neither can name a file of the host through `/proc/self/fd` |
-/// | filter last | only dropping the last capability (users other than root) and `execve` come after it |
+/// | filter last | only dropping the capability that it needed (where `no_new_privs` is off) and `execve` come after it |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[non_exhaustive]
@@ -35,7 +35,7 @@ pub enum Step {
     AttachRoot,
     /// `/dev`, a tmpfs.
     AttachDev,
-    /// The device nodes in it.
+    /// The device nodes in it, which every container has; or all of the host.
     AttachDevice,
     /// `/dev/pts`.
     AttachPts,
@@ -47,14 +47,16 @@ pub enum Step {
     MountProc,
     /// The OOM score, through that `/proc`.
     OomScore,
-    /// `/sys`, read-only.
+    /// `/sys`, read-only unless the container may write to it.
     MountSys,
-    /// `/sys/fs/cgroup`, read-only, of the new cgroup namespace.
+    /// `/sys/fs/cgroup`, as `/sys`, of the new cgroup namespace.
     MountCgroup,
     /// Hide kernel files.
     Mask,
     /// Make kernel files read-only.
     ProtectKernelFile,
+    /// The devices that the caller names.
+    AttachNamedDevice,
     /// The caller's mounts.
     AttachMount,
     /// The generated files.
@@ -77,7 +79,7 @@ pub enum Step {
     BoundCapabilities,
     /// Groups, gid, uid.
     Identity,
-    /// Permitted and effective sets, ambient and inheritable emptied; `no_new_privs` for root.
+    /// Permitted and effective sets, ambient and inheritable emptied; `no_new_privs` for root, or as the caller says.
     Capabilities,
     /// The seccomp filters.
     Seccomp,
@@ -90,7 +92,7 @@ pub enum Step {
 }
 
 /// Every step, to turn the number that the child reports back into one.
-const ALL: [Step; 36] = [
+const ALL: [Step; 37] = [
     Step::CloseForeign,
     Step::JoinCgroup,
     Step::NewCgroupNamespace,
@@ -111,6 +113,7 @@ const ALL: [Step; 36] = [
     Step::MountCgroup,
     Step::Mask,
     Step::ProtectKernelFile,
+    Step::AttachNamedDevice,
     Step::AttachMount,
     Step::AttachFile,
     Step::Pivot,
@@ -150,7 +153,7 @@ impl Step {
             Self::MountSys => "mount /sys",
             Self::MountCgroup => "mount /sys/fs/cgroup",
             Self::AttachDev => "mount /dev",
-            Self::AttachDevice => "mount a device below /dev",
+            Self::AttachDevice | Self::AttachNamedDevice => "mount a device",
             Self::AttachPts => "mount /dev/pts",
             Self::AttachShm => "mount /dev/shm",
             Self::MountMqueue => "mount /dev/mqueue",
@@ -193,6 +196,6 @@ mod tests {
             assert_eq!(Step::from_number(number), Some(*step));
         }
         assert_eq!(Step::from_number(0), None);
-        assert_eq!(Step::from_number(37), None);
+        assert_eq!(Step::from_number(38), None);
     }
 }

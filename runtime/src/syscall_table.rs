@@ -6,8 +6,11 @@
 //! | without `unshare` | a nested user namespace would hand `mount` back |
 //! | `clone`, `socket`, `personality`, `ioctl` | by argument: `seccomp.rs` |
 //! | without `mount` and its family, `setns`, `bpf`, `perf_event_open`, `io_uring_*`, `userfaultfd`, keys | attack surface |
+//! | same: a capability beyond the default brings the calls that need it | or it would be useless |
 //!
 //! Names that one architecture lacks stand in the table of the other.
+
+use rustix::thread::CapabilitySet;
 
 /// A system call: its name, its number here.
 pub(crate) type Call = (&'static str, i64);
@@ -347,6 +350,57 @@ pub(crate) const UNNAMED: &[Call] = &[
     ("SYS_setrlimit", 164),
     ("SYS_io_pgetevents", 292),
 ];
+
+/// What a capability brings: the capability, and its calls on both architectures. `clone`, `clone3` and `unshare` with
+/// `SYS_ADMIN` make every namespace.
+pub(crate) const BROUGHT: &[(CapabilitySet, &[Call])] = &[
+    (CapabilitySet::DAC_READ_SEARCH, calls![SYS_open_by_handle_at,]),
+    (
+        CapabilitySet::SYS_ADMIN,
+        calls![
+            SYS_bpf,
+            SYS_clone,
+            SYS_clone3,
+            SYS_fanotify_init,
+            SYS_fsconfig,
+            SYS_fsmount,
+            SYS_fsopen,
+            SYS_fspick,
+            SYS_mount,
+            SYS_mount_setattr,
+            SYS_move_mount,
+            SYS_open_tree,
+            SYS_perf_event_open,
+            SYS_quotactl,
+            SYS_quotactl_fd,
+            SYS_setdomainname,
+            SYS_sethostname,
+            SYS_setns,
+            SYS_syslog,
+            SYS_umount2,
+            SYS_unshare,
+        ],
+    ),
+    (CapabilitySet::SYS_BOOT, calls![SYS_reboot,]),
+    (CapabilitySet::SYS_MODULE, calls![SYS_delete_module, SYS_finit_module, SYS_init_module,]),
+    (CapabilitySet::SYS_PACCT, calls![SYS_acct,]),
+    (CapabilitySet::SYS_PTRACE, calls![SYS_kcmp, SYS_pidfd_getfd, SYS_process_madvise,]),
+    (CapabilitySet::SYS_TIME, calls![SYS_clock_settime, SYS_settimeofday,]),
+    (CapabilitySet::SYS_TTY_CONFIG, calls![SYS_vhangup,]),
+    (CapabilitySet::SYS_NICE, calls![SYS_get_mempolicy, SYS_mbind, SYS_set_mempolicy, SYS_set_mempolicy_home_node,]),
+    (CapabilitySet::SYSLOG, calls![SYS_syslog,]),
+    (CapabilitySet::BPF, calls![SYS_bpf,]),
+    (CapabilitySet::PERFMON, calls![SYS_perf_event_open,]),
+    (CapabilitySet::SYS_RAWIO, PORTS),
+];
+
+/// The calls of `SYS_RAWIO`.
+#[cfg(target_arch = "x86_64")]
+const PORTS: &[Call] = calls![SYS_ioperm, SYS_iopl,];
+
+/// aarch64 has no ports.
+#[cfg(not(target_arch = "x86_64"))]
+const PORTS: &[Call] = &[];
 
 /// Numbers that no kernel gives a meaning on this architecture, between the old calls and those that are numbered alike everywhere.
 #[cfg(target_arch = "x86_64")]

@@ -87,6 +87,19 @@ impl User {
         let home = line.map(|line| line.home).filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned());
         Ok(Self { uid, gid, additional_gids, home })
     }
+
+    /// Adds a group, by its name in the image at `rootfs` or its number.
+    ///
+    /// # Errors
+    ///
+    /// As [`User::resolve`].
+    pub fn join(&mut self, rootfs: &Path, group: &str) -> Result<(), UserError> {
+        let gid = find_group(&Table::group(&|path| read_file(rootfs, path))?, group)?;
+        if gid != self.gid && !self.additional_gids.contains(&gid) {
+            self.additional_gids.push(gid);
+        }
+        Ok(())
+    }
 }
 
 /// Finds the owner that `spec` means for files, as `COPY --chown` writes it: `user` or `user:group`, each a name or a number.
@@ -284,6 +297,18 @@ mod tests {
             (":wheel", "0:10 [] /root"),
             ("homeless", "1001:1001 [] /"),
         ]);
+    }
+
+    #[test]
+    fn a_joined_group_is_a_name_or_a_number_and_is_there_once() {
+        let root = image(PASSWD, GROUP);
+        let mut user = User::resolve(root.path(), "ana").unwrap();
+        for group in ["users", "wheel", "docker", "4242", "4242"] {
+            user.join(root.path(), group).unwrap();
+        }
+        assert_eq!(show(Ok(user.clone())), "1000:100 [10, 998, 4242] /home/ana");
+        assert!(matches!(user.join(root.path(), "eve"), Err(UserError::NoGroup { .. })));
+        assert!(matches!(user.join(root.path(), "-1"), Err(UserError::OutOfRange { .. })));
     }
 
     #[test]

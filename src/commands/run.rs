@@ -1,17 +1,20 @@
 //! `wharf run --rm`: runs a command in a new container of an image, in the foreground; nothing of it stays.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use builder::{Connection, ContainerSandbox, generated_files, make_working_directory};
 use layer_store::{ActiveSnapshot, FindError, Image, ImageId, Lower, Skeleton, Store};
 use oci::{Platform, Reference};
-use runtime::{Container, ExitStatus, LimitHit, Limits, User};
+use runtime::{Confinement, Container, ExitStatus, GeneratedFile, GeneratedKind, LimitHit, Limits, User, init_program};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::uname;
 
 use super::pull::pull_image;
-use crate::config::caller_variable;
+use crate::confinement::ConfinementArgs;
 use crate::container::{Overrides, Terminal};
 use crate::ending::{Ending, NotStarted};
+use crate::environment::environment;
 use crate::forwarded_signals::ForwardedSignals;
 use crate::limit_flags::RunLimitArgs;
 use crate::mounts::{MountArgs, OpenedMounts};
@@ -40,12 +43,18 @@ pub(crate) struct RunArgs {
     /// Set a variable; without a value, to that of the caller
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Set the variables of a file, a line each; `--env` comes after
+    #[arg(long = "env-file", value_name = "FILE")]
+    env_files: Vec<PathBuf>,
     /// Working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
     /// User, and group, as names or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// Add the user to a group
+    #[arg(long = "group-add", value_name = "GROUP")]
+    groups: Vec<String>,
     /// Program to run instead of the image's entrypoint; empty for none
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -54,6 +63,11 @@ pub(crate) struct RunArgs {
     /// Name of the host as the command sees it
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Start an init as process 1, which passes signals on and reaps processes
+    #[arg(long)]
+    init: bool,
+    #[command(flatten)]
+    confinement: ConfinementArgs,
     #[command(flatten)]
     mounts: MountArgs,
     /// When to pull the image
@@ -77,10 +91,11 @@ enum Pull {
 pub(crate) fn run(args: &RunArgs, session: &Session) -> anyhow::Result<u8> {
     let (image, command) = args.image_and_command.split_first().expect("at least the image is required");
     check(args)?;
-    let limits = args.limits.limits()?;
+    let (limits, confinement) = (args.limits.limits()?, args.confinement.confinement()?);
     let not_started = |error: anyhow::Error| error.context(NotStarted { image: image.clone() });
     let mut prepared = prepare(args, image, command, session).map_err(not_started)?;
     prepared.container.limits = limits;
+    prepared.container.confinement = confinement;
     session.block_on(async {
         let signals = ForwardedSignals::watch()?;
         let running = session.runtime().start(&prepared.container, prepared.stdio);
@@ -124,7 +139,7 @@ fn prepare(args: &RunArgs, image: &str, command: &[String], session: &Session) -
     let overrides = Overrides {
         entrypoint: args.entrypoint.clone(),
         command: command.to_vec(),
-        env: environment(&args.env)?,
+        env: environment(&args.env_files, &args.env)?,
         user: args.user.clone(),
         workdir: args.workdir.clone(),
         terminal,
@@ -142,6 +157,9 @@ fn prepare(args: &RunArgs, image: &str, command: &[String], session: &Session) -
     let mut container = container(args, &overrides, &image, (&rootfs, &connection))?;
     let mounts = args.mounts.open(&image.config.value().config, &store, rootfs.path())?;
     mounts.put_into(&mut container)?;
+    if args.init {
+        start_with_init(&mut container);
+    }
     let (stdio, ends) = stdio::open(terminal, input)?;
     Ok(Prepared {
         container,
@@ -162,7 +180,12 @@ fn container(
 ) -> anyhow::Result<Container> {
     let config = &image.config.value().config;
     let spec = overrides.user(config);
-    let user = User::resolve(rootfs.path(), spec).with_context(|| format!("cannot tell who `{}` is", shown(spec)))?;
+    let mut user =
+        User::resolve(rootfs.path(), spec).with_context(|| format!("cannot tell who `{}` is", shown(spec)))?;
+    for group in &args.groups {
+        let joined = user.join(rootfs.path(), group);
+        joined.with_context(|| format!("cannot add the user to the group `{}`", shown(group)))?;
+    }
     let cwd = overrides.cwd(config)?;
     make_working_directory(rootfs.path(), &cwd, &user)?;
     let hostname = match &args.hostname {
@@ -177,12 +200,24 @@ fn container(
         env: overrides.env(config, &hostname, &user.home),
         cwd,
         user,
-        files: generated_files(&hostname, connection, &extra_hosts),
+        files: generated_files(&hostname, connection, &extra_hosts).into_iter().chain([docker_mark()]).collect(),
         hostname,
         mounts: Vec::new(),
         network: connection.namespace.clone(),
         limits: Limits::default(),
+        confinement: Confinement::default(),
     })
+}
+
+/// An empty file by which programs see that they are in a container.
+fn docker_mark() -> GeneratedFile {
+    GeneratedFile { path: "/.dockerenv".to_owned(), contents: Vec::new(), kind: GeneratedKind::Data }
+}
+
+fn start_with_init(container: &mut Container) {
+    let (program, words) = init_program();
+    container.files.push(program);
+    container.args.splice(0..0, words);
 }
 
 /// Says that a limit was hit, which the command itself may not know: that of processes only where the command failed.
@@ -192,23 +227,6 @@ fn tell_limit(status: ExitStatus, hit: Option<LimitHit>) {
         Some(hit) => output::notice(&format!("wharf: {hit}")),
         None => (),
     }
-}
-
-/// Completes `-e` words: a name alone takes the caller's value, or nothing if there is none.
-fn environment(given: &[String]) -> Result<Vec<String>, Ending> {
-    let mut env = Vec::new();
-    for word in given {
-        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
-        if name.is_empty() {
-            return Err(Ending::usage(format!("`{}` is not the name of a variable", shown(word))));
-        }
-        if word.contains('=') {
-            env.push(word.clone());
-        } else {
-            env.extend(caller_variable(name).map(|value| format!("{name}={value}")));
-        }
-    }
-    Ok(env)
 }
 
 fn find(pull: Pull, name: &str, session: &Session, store: &Store) -> anyhow::Result<ImageId> {
@@ -258,11 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_without_a_value_is_the_callers() {
-        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-        assert_eq!(environment(&words(&["A=1", "B="])).unwrap(), ["A=1", "B="]);
-        assert_eq!(environment(&words(&["WHARF_SURELY_NOT_SET"])).unwrap(), [""; 0]);
-        assert!(environment(&words(&["=x"])).is_err());
+    fn a_hostname_is_made_up_of_twelve_digits() {
         let random = random_hostname().unwrap();
         assert!(random.len() == 12 && random.bytes().all(|byte| byte.is_ascii_hexdigit()));
     }

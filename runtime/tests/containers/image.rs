@@ -6,14 +6,14 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use runtime::{Container, ExitStatus, Limits, NetworkNamespace, RunError, Running, Runtime, Stdio, User};
+use runtime::{Confinement, Container, ExitStatus, Limits, NetworkNamespace, RunError, Running, Runtime, Stdio, User};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tempfile::TempDir;
 
 const APPLETS: &[&str] = &[
-    "cat", "chmod", "chown", "echo", "env", "false", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln", "ls",
-    "mkdir", "mknod", "mount", "ps", "pwd", "readlink", "rm", "sh", "sleep", "sort", "stat", "stty", "su", "touch",
-    "tr", "true", "tty", "umount", "unshare", "wc",
+    "cat", "chmod", "chown", "echo", "env", "false", "find", "grep", "head", "hostname", "id", "ifconfig", "kill",
+    "ln", "ls", "mkdir", "mknod", "mount", "ps", "pwd", "readlink", "rm", "sed", "sh", "sleep", "sort", "stat", "stty",
+    "su", "touch", "tr", "true", "tty", "umount", "unshare", "wc",
 ];
 
 /// A busybox image in a temporary directory.
@@ -75,6 +75,7 @@ pub(crate) fn container(rootfs: &Path, args: &[&str]) -> Container {
         files: Vec::new(),
         network: NetworkNamespace::None,
         limits: Limits::default(),
+        confinement: Confinement::default(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "this is a test program, though not built as one")]
 
+mod confinement;
 mod image;
 mod isolation;
 mod limits;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ["--threads-first"] => unprivileged::threads_first(),
         _ => {
             let groups = [
+                confinement::TESTS,
                 isolation::TESTS,
                 limits::TESTS,
                 mounts::TESTS,

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use runtime::{
     Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, Programs, RunError, Runtime, Tmpfs,
@@ -24,6 +26,8 @@ pub(crate) const TESTS: &[Test] = tests![
     a_generated_program_runs_and_cannot_be_written,
     a_linked_proc_or_sys_or_dev_is_refused,
     links_never_lead_a_target_outside,
+    links_in_dev_lead_nowhere,
+    a_target_that_is_swapped_for_a_link_leads_nowhere,
     targets_in_kernel_filesystems_are_refused,
     a_target_of_the_wrong_kind_is_refused,
     mounts_are_gone_when_the_wait_returns,
@@ -233,6 +237,52 @@ fn links_never_lead_a_target_outside(runtime: &Runtime) {
         }
         assert_eq!((listing(&canary), listing(&image.root())), before, "{to}");
     }
+}
+
+fn links_in_dev_lead_nowhere(runtime: &Runtime) {
+    let image = Image::new();
+    let canary = image.outside("canary");
+    fs::write(canary.join("file"), "canary\n").unwrap();
+    fs::create_dir(image.path("dev")).unwrap();
+    for (name, to) in [("null", "file"), ("console", "file"), ("tty", "new"), ("pts", ""), ("shm", ""), ("mqueue", "")]
+    {
+        symlink(canary.join(to), image.path(&format!("dev/{name}"))).unwrap();
+    }
+    let before = (listing(&canary), listing(&image.root()));
+    let script = "echo lost > /dev/null; echo kept > /dev/shm/new; cat /dev/shm/new; test -c /dev/null && test ! -e /dev/console";
+    assert_eq!(output(runtime, &image.shell(script)), "kept");
+    assert_eq!((listing(&canary), listing(&image.root())), before);
+}
+
+/// What a second container with the same files could do while the first is prepared.
+fn a_target_that_is_swapped_for_a_link_leads_nowhere(runtime: &Runtime) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let image = Image::new();
+    let canary = image.outside("canary");
+    fs::create_dir_all(canary.join("deep")).unwrap();
+    fs::create_dir_all(image.path("race/deep")).unwrap();
+    symlink(&canary, image.path("link")).unwrap();
+    let before = listing(&canary);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let attacker = scope.spawn(|| {
+            let mut swaps = 0_u64;
+            while !is_over.load(Ordering::Relaxed) {
+                renameat_with(CWD, image.path("race"), CWD, image.path("link"), RenameFlags::EXCHANGE).unwrap();
+                swaps += 1;
+            }
+            swaps
+        });
+        for _ in 0..100 {
+            let mut container = image.shell("echo x > /race/deep/mount/x; echo x > /race/deep/file");
+            container.mounts = vec![tmpfs("/race/deep/mount"), tmpfs("/race/made/mount")];
+            container.files = vec![file("/race/deep/file", "")];
+            let _it_may_fail = run(runtime, &container);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(attacker.join().unwrap() > 100);
+    });
+    assert_eq!(listing(&canary), before);
 }
 
 fn targets_in_kernel_filesystems_are_refused(runtime: &Runtime) {
