@@ -37,7 +37,7 @@ pub(crate) struct BuildNetworkArgs {
     /// Further line of /etc/hosts in RUN instructions; `host-gateway` as the address is this machine's
     #[arg(long = "add-host", value_name = "NAME:IP")]
     pub(crate) extra_hosts: Vec<ExtraHost>,
-    /// Allow the Dockerfile what needs a word of yours: `network.host`
+    /// Allow the Dockerfile what needs a word of yours: `network.host`, `security.insecure`
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<Entitlement>,
 }

@@ -113,7 +113,8 @@ fn op_value(op: &Op) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Exec, HostEntry, InlineFile, RunNetwork};
+    use crate::exec_mount::{ExecMount, TmpfsMount};
+    use crate::graph::{Exec, HostEntry, InlineFile, RunNetwork, RunSecurity};
     use oci::{DiffId, Digest};
 
     fn exec() -> Exec {
@@ -127,6 +128,7 @@ mod tests {
             network: RunNetwork::Default,
             extra_hosts: Vec::new(),
             mounts: Vec::new(),
+            security: RunSecurity::Sandbox,
         }
     }
 
@@ -138,13 +140,15 @@ mod tests {
     #[test]
     fn every_field_that_decides_the_result_changes_the_key() {
         let base = key(exec(), &[b"a"]);
-        let changed: [fn(&mut Exec); 8] = [
+        let changed: [fn(&mut Exec); 10] = [
             |exec| exec.args.push("x".to_owned()),
             |exec| exec.env[0] = "A=2".to_owned(),
             |exec| exec.cwd = "/x".to_owned(),
             |exec| exec.user = "app".to_owned(),
             |exec| exec.network = RunNetwork::None,
             |exec| exec.network = RunNetwork::Host,
+            |exec| exec.security = RunSecurity::Insecure,
+            |exec| exec.mounts.push(ExecMount::Tmpfs(TmpfsMount { target: "/t".to_owned(), size: None })),
             |exec| exec.extra_hosts.push(HostEntry { name: "db".to_owned(), address: [192, 0, 2, 1].into() }),
             |exec| exec.script = Some(InlineFile { name: "EOF".to_owned(), content: "#!/bin/sh\n".to_owned() }),
         ];

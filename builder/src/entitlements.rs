@@ -12,11 +12,13 @@ pub type Entitlements = BTreeSet<Entitlement>;
 pub enum Entitlement {
     /// `RUN --network=host`: the network of the host, with its loopback.
     NetworkHost,
+    /// `RUN --security=insecure`: every capability, no system call filter, kernel files to write, the host's devices.
+    SecurityInsecure,
 }
 
 /// A word that names no entitlement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{word}` is not an entitlement that is known (`network.host` is)")]
+#[error("`{word}` is not an entitlement that is known (`network.host` and `security.insecure` are)")]
 pub struct UnknownEntitlement {
     /// The word.
     pub word: String,
@@ -28,6 +30,7 @@ impl FromStr for Entitlement {
     fn from_str(word: &str) -> Result<Self, UnknownEntitlement> {
         match word {
             "network.host" => Ok(Self::NetworkHost),
+            "security.insecure" => Ok(Self::SecurityInsecure),
             _ => Err(UnknownEntitlement { word: word.to_owned() }),
         }
     }
@@ -37,6 +40,7 @@ impl fmt::Display for Entitlement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
         })
     }
 }

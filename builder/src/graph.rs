@@ -99,6 +99,25 @@ pub struct Exec {
     pub extra_hosts: Vec<HostEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<ExecMount>,
+    #[serde(skip_serializing_if = "RunSecurity::is_sandbox")]
+    pub security: RunSecurity,
+}
+
+/// What a process may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunSecurity {
+    /// What every step may.
+    Sandbox,
+    /// All that whoever builds may (`--security=insecure`).
+    Insecure,
+}
+
+impl RunSecurity {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_sandbox(&self) -> bool {
+        *self == Self::Sandbox
+    }
 }
 
 /// A line of `/etc/hosts`.

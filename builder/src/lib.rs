@@ -77,7 +77,7 @@ pub use fetch::NetworkFiles;
 pub use file_tree::{FileEntry, FileTree, Owners};
 pub use graph::{
     Archives, Copy, CopyFrom, CopySource, Exec, FileAction, Graph, Ground, HostEntry, InlineFile, Node, NodeId, Op,
-    Parents, RunNetwork, Source, TreeName,
+    Parents, RunNetwork, RunSecurity, Source, TreeName,
 };
 pub use images::{BaseImage, ImageError, ImagePlace, ImageSource, Pull, RegistryImages};
 pub use lent::{Lent, Secret};

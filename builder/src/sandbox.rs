@@ -13,7 +13,7 @@ use runtime::{
 use rustix::pipe::PipeFlags;
 use tokio_util::sync::CancellationToken;
 
-use crate::graph::{Exec, HostEntry, RunNetwork};
+use crate::graph::{Exec, HostEntry, RunNetwork, RunSecurity};
 use crate::rootfs::{Rootfs, WriteError};
 
 const HOSTNAME: &str = "buildkitsandbox";
@@ -224,7 +224,10 @@ fn container(
         files: files.chain(lending.files.iter().cloned()).collect(),
         network: connection.namespace.clone(),
         limits: Limits::default(),
-        confinement: Confinement::default(),
+        confinement: match exec.security {
+            RunSecurity::Sandbox => Confinement::default(),
+            RunSecurity::Insecure => Confinement::privileged(),
+        },
     })
 }
 

@@ -29,7 +29,7 @@ use crate::file_error::failed;
 use crate::lease::{StoreLock, no_follow, void};
 use crate::prune::{FreedKind, Victim};
 use crate::store::list;
-use crate::{FileError, Store, record, sys};
+use crate::{CopyUp, CopyUpError, FileError, Store, record, sys};
 
 /// Private caches of one id, at most.
 const MOST_PRIVATE: u32 = 1000;
@@ -78,22 +78,22 @@ impl CacheMount {
 impl Store {
     /// Takes the cache of `spec`, and makes it if there is none; `None` while somebody else has it.
     ///
-    /// A new one is filled by `fill`, which gets its directory, before anybody sees it.
+    /// A new one starts with `copy_up`, complete before anybody sees it.
     ///
     /// # Errors
     ///
-    /// `E` from a [`FileError`] when it cannot be made or opened, or what `fill` returns.
-    pub fn cache_mount<E: From<FileError>>(
+    /// [`CopyUpError`] when it cannot be made, opened or filled.
+    pub fn cache_mount(
         &self,
         spec: &CacheMountSpec,
         sharing: CacheSharing,
-        fill: &dyn Fn(&Path) -> Result<(), E>,
-    ) -> Result<Option<CacheMount>, E> {
+        copy_up: Option<CopyUp<'_>>,
+    ) -> Result<Option<CacheMount>, CopyUpError> {
         let last = if sharing == CacheSharing::Private { MOST_PRIVATE } else { 1 };
         for number in 0..last {
             let directory = self.root().join("mounts").join(name_of(spec, number));
             if !directory.exists() {
-                self.make_cache_mount(&directory, spec, number, fill)?;
+                self.make_cache_mount(&directory, spec, number, copy_up)?;
             }
             if let Some(found) = self.try_cache_mount(&directory, sharing)? {
                 return Ok(Some(found));
@@ -126,17 +126,19 @@ impl Store {
         Ok(Some(CacheMount { data: directory.join("data"), _lock: lock }))
     }
 
-    fn make_cache_mount<E: From<FileError>>(
+    fn make_cache_mount(
         &self,
         directory: &Path,
         spec: &CacheMountSpec,
         number: u32,
-        fill: &dyn Fn(&Path) -> Result<(), E>,
-    ) -> Result<(), E> {
+        copy_up: Option<CopyUp<'_>>,
+    ) -> Result<(), CopyUpError> {
         let scratch = self.scratch("mount")?;
         let made = scratch.make("cache")?;
         let data = scratch.make("cache/data")?;
-        fill(&data)?;
+        if let Some(copy_up) = copy_up {
+            copy_up.copy(&data, self.overlay_xattrs()?)?;
+        }
         let (uid, gid) = spec.owner;
         std::os::unix::fs::chown(&data, Some(uid), Some(gid)).map_err(failed("change the owner of", &data))?;
         let mode = Permissions::from_mode(spec.mode & 0o7777);
@@ -199,7 +201,7 @@ mod tests {
     }
 
     fn take(store: &Store, id: &str, sharing: CacheSharing) -> Option<CacheMount> {
-        store.cache_mount::<FileError>(&spec(id), sharing, &|_| Ok(())).unwrap()
+        store.cache_mount(&spec(id), sharing, None).unwrap()
     }
 
     fn stores() -> (tempfile::TempDir, Store, Store) {
@@ -242,15 +244,17 @@ mod tests {
     #[test]
     fn a_new_cache_is_filled_before_it_is_seen() {
         let (_directory, one, two) = stores();
-        let fill = |data: &Path| std::fs::write(data.join("x"), "first").map_err(failed("write", data));
-        let cache = one.cache_mount(&spec("a"), CacheSharing::Shared, &fill).unwrap().unwrap();
+        let image = tempfile::tempdir().unwrap();
+        std::fs::create_dir(image.path().join("d")).unwrap();
+        std::fs::write(image.path().join("d/x"), "first").unwrap();
+        let fill = Some(CopyUp { rootfs: image.path(), target: Path::new("/d") });
+        let cache = one.cache_mount(&spec("a"), CacheSharing::Shared, fill).unwrap().unwrap();
+        assert_eq!(std::fs::metadata(cache.path()).unwrap().permissions().mode() & 0o7777, 0o750);
+        assert_eq!(std::fs::read_to_string(cache.path().join("x")).unwrap(), "first");
         std::fs::write(cache.path().join("x"), "changed").unwrap();
         drop(cache);
-        let again = two.cache_mount(&spec("a"), CacheSharing::Shared, &fill).unwrap().unwrap();
+        let again = two.cache_mount(&spec("a"), CacheSharing::Shared, fill).unwrap().unwrap();
         assert_eq!(std::fs::read_to_string(again.path().join("x")).unwrap(), "changed");
-        let broken = |data: &Path| Err(failed("write", data)(io::Error::from(io::ErrorKind::StorageFull)));
-        assert!(one.cache_mount(&spec("b"), CacheSharing::Shared, &broken).is_err());
-        assert!(take(&one, "b", CacheSharing::Shared).is_some_and(|cache| !cache.path().join("x").exists()));
     }
 
     #[test]

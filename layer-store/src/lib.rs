@@ -20,6 +20,7 @@
 //! | `cache_mounts` | directories that stay between builds |
 //! | `images`, `tags`, `find`, `manifest`, `cache`, `contexts` | images, their names and documents; build-cache records |
 //! | `volumes`, `volume_name`, `volume_fill` | named volumes of containers, and what an image puts into them |
+//! | `copy_up` | what volumes and caches start with |
 //! | `usage`, `needs`, `prune`, `remove_image`, `remove_tree` | looking after the store |
 //!
 //! Invariants: nothing is visible before it is complete (written in `tmp/`, then renamed); no index is shared, so an unreadable
@@ -35,6 +36,7 @@ mod cache;
 mod cache_mounts;
 mod compress;
 mod contexts;
+mod copy_up;
 mod file_error;
 mod files;
 mod find;
@@ -68,6 +70,7 @@ pub use apply::{ApplyError, TarError};
 pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
 pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
 pub use compress::CompressError;
+pub use copy_up::{CopyUp, CopyUpError};
 pub use file_error::{FileError, RecordError};
 pub use files::{LayerFile, LayerFileKind, LayerFiles, LayerFilesError};
 pub use find::FindError;
@@ -84,6 +87,6 @@ pub use tar_layer::{TarEntry, TarKind, TarLayer, TarLayerError};
 pub use tree_tar::TreeTarError;
 pub use unpack::{Ownership, UnpackError, Unpacked};
 pub use usage::{Share, Usage, UsageError};
-pub use volume_fill::{CopyUp, FillError, FilledVolume};
+pub use volume_fill::{FillError, FilledVolume};
 pub use volume_name::{VolumeName, VolumeNameError};
 pub use volumes::{Volume, VolumeError, VolumePrune};

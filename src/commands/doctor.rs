@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use builder::{ContainerSandbox, Exec, Lending, RunNetwork, Sandbox, SandboxError};
+use builder::{ContainerSandbox, Exec, Lending, RunNetwork, RunSecurity, Sandbox, SandboxError};
 use layer_store::{Skeleton, Store};
 use runtime::{CommandProblem, EnterError, Limits, Missing, Privilege, RunError, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -235,6 +235,7 @@ fn start(sandbox: &ContainerSandbox, rootfs: &Path) -> Result<(), SandboxError> 
         network: RunNetwork::None,
         extra_hosts: Vec::new(),
         mounts: Vec::new(),
+        security: RunSecurity::Sandbox,
     };
     let stop = CancellationToken::new();
     match sandbox.run((rootfs, &exec), &Lending::default(), &mut |_| {}, &stop) {

@@ -8,7 +8,7 @@ mod sources;
 
 use std::sync::Arc;
 
-use layer_store::{FileError, FrozenLayer, LayerFilesError, Lower, SealError, SnapshotError};
+use layer_store::{CopyUpError, FileError, FrozenLayer, LayerFilesError, Lower, SealError, SnapshotError};
 use oci::DiffId;
 use runtime::{ExitStatus, LimitHit, UserError};
 
@@ -61,7 +61,7 @@ pub enum StepError {
     #[error("cannot mount `{path}`")]
     MountSource { path: String, source: std::io::Error },
     #[error("cannot use the cache `{id}`")]
-    CacheMount { id: String, source: FileError },
+    CacheMount { id: String, source: CopyUpError },
     #[error("the secret `{id}` is not given")]
     NoSecret { id: String },
     #[error("the secret `{id}` is no text, and so cannot be the variable `{variable}`")]

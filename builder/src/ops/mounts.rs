@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dockerfile::Sharing;
-use layer_store::{ActiveSnapshot, CacheMountSpec, CacheSharing, Lower, ScratchDirectory, Skeleton, View};
+use layer_store::{ActiveSnapshot, CacheMountSpec, CacheSharing, CopyUp, Lower, ScratchDirectory, Skeleton, View};
 use runtime::{Access, GeneratedFile, GeneratedKind, Mount, MountSource, Tmpfs};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use ssh_agent::Serving;
@@ -142,10 +142,18 @@ impl Making<'_> {
     /// Takes a cache, waiting for who has it.
     fn cache(&mut self, mount: &CacheMount, sharing: CacheSharing) -> Result<layer_store::CacheMount, StepError> {
         let spec = CacheMountSpec { id: mount.id.clone(), mode: mount.mode, owner: mount.owner };
+        if let Some(files) = &mount.files {
+            // what is not there is said also where the cache is
+            open(self.view(files.input)?, files)?;
+        }
+        let copy_up = mount
+            .files
+            .as_ref()
+            .map(|files| CopyUp { rootfs: self.views[&files.input].path(), target: Path::new(&files.source) });
         let failed = |source| StepError::CacheMount { id: mount.id.clone(), source };
         let mut is_told = false;
         loop {
-            let taken = self.solver.backend.store.cache_mount(&spec, sharing, &|_| Ok(()));
+            let taken = self.solver.backend.store.cache_mount(&spec, sharing, copy_up);
             if let Some(cache) = taken.map_err(failed)? {
                 return Ok(cache);
             }

@@ -8,7 +8,7 @@ use super::mount::PlannedMounts;
 use super::stage::StageState;
 use super::{PlanError, PlanOptions, PlanProblem, PlannedOp};
 use crate::entitlements::Entitlement;
-use crate::graph::{Exec, InlineFile, Op, RunNetwork};
+use crate::graph::{Exec, InlineFile, Op, RunNetwork, RunSecurity};
 use crate::spanned::Spanned;
 
 /// Arguments that need no declaration, in any case, and whose values are in no cache key and no history.
@@ -27,7 +27,7 @@ pub(super) fn run(
     (span, PlannedMounts { mounts, inputs }): (Span, PlannedMounts),
     (options, given): (&PlanOptions<'_>, &BTreeMap<String, String>),
 ) -> Result<PlannedOp, PlanError> {
-    refuse(run, span)?;
+    refuse(run)?;
     let mut script = None;
     let args = match run.command.invocation() {
         Invocation::Exec(args) => args.to_vec(),
@@ -46,11 +46,12 @@ pub(super) fn run(
     }
     let (env, unkeyed_env) = environment(state, given);
     let network = network(run.network, span, options)?;
+    let security = security(run.security, span, options)?;
     let created_by = created_by(state, &args);
     let user = state.config.config.user.clone();
     let extra_hosts = options.extra_hosts.to_vec();
     let cwd = state.directory().to_owned();
-    let exec = Exec { args, script, env, unkeyed_env, cwd, user, network, extra_hosts, mounts };
+    let exec = Exec { args, script, env, unkeyed_env, cwd, user, network, extra_hosts, mounts, security };
     Ok(PlannedOp { op: Op::Exec(exec), further: inputs, created_by })
 }
 
@@ -69,13 +70,22 @@ fn network(mode: NetworkMode, span: Span, options: &PlanOptions<'_>) -> Result<R
     }
 }
 
-fn refuse(run: &Run, span: Span) -> Result<(), PlanError> {
+fn refuse(run: &Run) -> Result<(), PlanError> {
     if let Some(device) = run.devices.first() {
         return Err(not_built(device.text.span, "`RUN --device`"));
     }
-    match run.security {
-        Security::Sandbox => Ok(()),
-        Security::Insecure => Err(not_built(span, "`RUN --security=insecure`")),
+    Ok(())
+}
+
+/// Returns what a step may do; more than others only where whoever builds has said so.
+fn security(security: Security, span: Span, options: &PlanOptions<'_>) -> Result<RunSecurity, PlanError> {
+    let entitlement = Entitlement::SecurityInsecure;
+    match security {
+        Security::Sandbox => Ok(RunSecurity::Sandbox),
+        Security::Insecure if options.allowed.contains(&entitlement) => Ok(RunSecurity::Insecure),
+        Security::Insecure => {
+            Err(Spanned::new(span, PlanProblem::NotAllowed { what: "RUN --security=insecure", entitlement }))
+        }
     }
 }
 

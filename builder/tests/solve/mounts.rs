@@ -140,3 +140,18 @@ fn store_text(root: &std::path::Path) -> String {
     let records = std::fs::read_dir(root.join("cache")).unwrap();
     records.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
 }
+
+#[test]
+fn a_new_cache_starts_with_files_of_a_stage() {
+    check(|site| {
+        let stage = "FROM scratch AS s\nRUN [\"write\", \"/x\", \"first\"]\n";
+        let cache = "type=cache,from=s,target=/c";
+        assert_eq!(out(site, stage, cache, "show /c/x /out").1, "first");
+        out(site, stage, cache, "put /c/x changed");
+        assert_eq!(out(site, stage, cache, "show /c/x /other").0, ["show /c/x /other"]);
+        assert!(site.files().contains(&"other=changed".to_owned()), "it is no new one any more");
+        let missing = format!("{stage}FROM scratch\nRUN --mount={cache},source=nope [\"show\", \"/c/x\", \"/out\"]\n");
+        let Err(BuildError::Solve(error)) = site.build(&missing) else { panic!("nothing is wrong") };
+        assert!(matches!(&error.source, StepError::MountSource { path, .. } if path == "/nope"));
+    });
+}

@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use layer_store::{
-    CopyUp, FillError, FilledVolume, LabelFilter, Prune, PruneImages, Store, Volume, VolumeError, VolumeName,
-    VolumePrune,
+    CopyUp, CopyUpError, FillError, FilledVolume, LabelFilter, Prune, PruneImages, Store, Volume, VolumeError,
+    VolumeName, VolumePrune,
 };
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 
@@ -142,7 +142,7 @@ fn a_volume_that_cannot_be_filled_stays_empty() {
         let store = Store::open(&disk.join("store")).unwrap();
         let error = fill(&store, "vol", Some((&rootfs, "/data"))).unwrap_err();
         assert_eq!(error.to_string(), "cannot copy what the image has in `/data`");
-        assert!(matches!(error, FillError::Write { .. }), "{error:?}");
+        assert!(matches!(error, FillError::CopyUp(CopyUpError::Write { .. })), "{error:?}");
         let volume = store.volume(&name("vol")).unwrap();
         assert_eq!(list(&volume.data, Detail::Names), "");
         let tmp = std::fs::read_dir(store.root().join("tmp")).unwrap().map(|entry| entry.unwrap().path());
