@@ -362,8 +362,7 @@ fn give_up_privileges(plan: &Plan) -> Result<(), Failure> {
 fn enter_working_directory(cwd: &CStr) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty())?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let directory = rustix::fs::openat2(&root, cwd, flags, Mode::empty(), resolve)?;
+    let directory = sys::open_in_root(&root, cwd, flags)?;
     rustix::process::fchdir(&directory)?;
     sys::check_reachable()
 }

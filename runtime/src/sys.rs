@@ -9,7 +9,9 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, ptr};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use seccompiler::sock_filter;
 
 /// A NULL-terminated array of C strings, as `execve` wants it.
@@ -234,6 +236,18 @@ pub(crate) fn change_mount(mount: BorrowedFd<'_>, (set, clear): (u64, u64), reac
 pub(crate) enum Reach {
     Mount,
     Tree,
+}
+
+/// Opens `path` below `root`, with links resolved as if `root` were `/`. *child*
+pub(crate) fn open_in_root<P: Arg + Copy>(root: impl AsFd, path: P, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // a rename or mount elsewhere on the system raced with a `..`
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Fails with `EXDEV` when the working directory is not below the root. *child*

@@ -14,8 +14,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::sys;
 
 const LARGEST_ID: u64 = 0x7fff_ffff;
 /// No `/etc/passwd` or `/etc/group` that counts has more bytes.
@@ -238,9 +240,8 @@ fn read_file(rootfs: &Path, path: &Path) -> Result<Vec<u8>, UserError> {
 fn open(rootfs: &Path, path: &Path) -> Result<Option<File>, Errno> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, rootfs, directory, Mode::empty())?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve) {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match sys::open_in_root(&root, path, flags) {
         Ok(file) => Ok(Some(file.into())),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(error) => Err(error),
@@ -279,6 +280,28 @@ mod tests {
         for (spec, expected) in cases {
             assert_eq!(show(User::resolve(root.path(), spec)), *expected, "`{spec}`");
         }
+    }
+
+    #[test]
+    fn renames_elsewhere_do_not_disturb() {
+        let root = image(PASSWD, GROUP);
+        fs::create_dir(root.path().join("real")).unwrap();
+        fs::rename(root.path().join("etc/passwd"), root.path().join("real/passwd")).unwrap();
+        std::os::unix::fs::symlink("../real/../real/passwd", root.path().join("etc/passwd")).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (one, two) = (elsewhere.path().join("1"), elsewhere.path().join("2"));
+        fs::write(&one, "").unwrap();
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::rename(&one, &two).and_then(|()| fs::rename(&two, &one)).unwrap();
+                }
+            });
+            let found: Vec<_> = (0..2000).map(|_| show(User::resolve(root.path(), "ana"))).collect();
+            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(found.iter().all(|found| found == "1000:100 [10, 998] /home/ana"), "{found:?}");
+        });
     }
 
     #[test]

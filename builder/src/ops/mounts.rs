@@ -19,6 +19,7 @@ use dockerfile::Sharing;
 use layer_store::{ActiveSnapshot, CacheMountSpec, CacheSharing, CopyUp, Lower, ScratchDirectory, Skeleton, View};
 use runtime::{Access, GeneratedFile, GeneratedKind, Mount, MountSource, Tmpfs};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use ssh_agent::Serving;
 
 use super::StepError;
@@ -211,12 +212,18 @@ impl Making<'_> {
 
 /// Opens what a mount shows, with links resolved as if `root` were `/`.
 fn open(root: &Path, files: &MountedFiles) -> Result<OwnedFd, StepError> {
-    let failed = |errno: rustix::io::Errno| StepError::MountSource { path: files.source.clone(), source: errno.into() };
+    let failed = |errno: Errno| StepError::MountSource { path: files.source.clone(), source: errno.into() };
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, directory, Mode::empty()).map_err(failed)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(&root, files.source.as_str(), flags, Mode::empty(), resolve).map_err(failed)
+    loop {
+        match rustix::fs::openat2(&root, files.source.as_str(), flags, Mode::empty(), resolve) {
+            // a rename or mount elsewhere on the system raced with a `..`
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            found => return found.map_err(failed),
+        }
+    }
 }
 
 /// Makes the socket of an agent, for whom the mount says.
