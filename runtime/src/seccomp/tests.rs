@@ -96,6 +96,8 @@ fn check_number(machine: &[Architecture], architecture: u32, number: u32, expect
 #[test]
 fn everyday_calls_go_through() {
     check_all("read execve chroot ptrace removexattrat fork waitpid mmap2 _llseek fcntl64 stat64 fstatat64", ALLOW);
+    // all that `ipc` stands for
+    check_all("semop semget semctl semtimedop msgsnd msgrcv msgget msgctl shmat shmdt shmget shmctl", ALLOW);
     check_all("clock_gettime64 futex_time64 setuid32 ipc arm_fadvise64_64 set_tls arch_prctl sigreturn", ALLOW);
     check(&[
         ("clone", [0x0120_0011, 0], ALLOW),
