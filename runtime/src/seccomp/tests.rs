@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::program::Test;
+use super::program::{Check, Test};
 use super::*;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -245,6 +245,25 @@ fn the_kernel_finds_every_verdict_but_those_by_argument_without_looking_at_argum
                 assert_eq!(steps.is_none(), is_by_argument, "{number} of {:#x}", architecture.id);
                 assert!(steps.is_none_or(|steps| steps <= 15), "{number} of {:#x}: {steps:?}", architecture.id);
             }
+        }
+    }
+}
+
+#[test]
+fn verdicts_are_found_in_a_program_that_is_longer_than_a_jump() {
+    let check = |value| Check { argument: 0, test: Test::IsNot(value), otherwise: libc::ENOSYS };
+    let kinds = [Verdict::Allow, Verdict::Kill, Verdict::ByArgument(check(&[7])), Verdict::ByArgument(check(&[8]))];
+    let verdicts: BTreeMap<u32, Verdict> =
+        (0..1500).filter(|number| number % 5 != 4).zip(kinds.into_iter().cycle()).collect();
+    let calls = |architecture| Calls { architecture, verdicts: verdicts.clone() };
+    let program = program::assemble(&[calls(1), calls(2)]);
+    assert!(program.len() > 1500, "{}", program.len());
+    for (architecture, number) in
+        [1, 2].into_iter().flat_map(|architecture| (0..1600).map(move |number| (architecture, number)))
+    {
+        for arguments in [[7, 0], [8, 0], [9, 0]] {
+            let call = Call { architecture, number, arguments };
+            assert_eq!(run(&program, &call), said(verdicts.get(&number), arguments), "{number}");
         }
     }
 }
