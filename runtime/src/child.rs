@@ -349,12 +349,12 @@ fn give_up_privileges(plan: &Plan) -> Result<(), Failure> {
     if plan.confinement.has_no_new_privs {
         keep(kept)?;
         rustix::thread::set_no_new_privs(true).map_err(at(Step::Capabilities))?;
-        install_filters(plan)
+        install_filter(plan).map_err(at(Step::Seccomp))
     } else {
         // Without no_new_privs, which would break sudo, a filter needs this capability: it goes right after.
         keep(kept | CapabilitySet::SYS_ADMIN)?;
         rustix::thread::set_keep_capabilities(false).map_err(at(Step::Capabilities))?;
-        install_filters(plan)?;
+        install_filter(plan).map_err(at(Step::Seccomp))?;
         keep(kept)
     }
 }
@@ -395,10 +395,8 @@ fn become_user(plan: &Plan) -> Result<(), Errno> {
     rustix::thread::set_thread_res_uid(plan.uid, plan.uid, plan.uid)
 }
 
-fn install_filters(plan: &Plan) -> Result<(), Failure> {
-    let Some(filters) = &plan.confinement.filters else { return Ok(()) };
-    sys::install_filter(&filters.allow).map_err(at(Step::Seccomp))?;
-    sys::install_filter(&filters.unknown).map_err(at(Step::Seccomp))
+fn install_filter(plan: &Plan) -> Result<(), Errno> {
+    plan.confinement.filter.as_ref().map_or(Ok(()), |filter| sys::install_filter(&filter.program))
 }
 
 /// Tries the candidates as `execvp` does: a missing one is skipped, a forbidden one remembered, anything else is final.

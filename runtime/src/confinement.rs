@@ -1,6 +1,6 @@
 //! How far a container is confined, beyond what its user may do. Pure data; the default is what a RUN step gets.
 //!
-//! Not here: which calls the filter lets through (`seccomp.rs`), what is hidden (`kernel_paths.rs`), who applies it (`child.rs`).
+//! Not here: which calls the filter lets through (`seccomp/`), what is hidden (`kernel_paths.rs`), who applies it (`child.rs`).
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ pub enum SystemCalls {
     /// By docker's list and a little less; a capability brings the calls that are useless without it.
     #[default]
     Filtered,
-    /// Not at all: also those of other architectures, such as 32-bit programs.
+    /// Not at all: also those of an architecture that is killed otherwise.
     Unfiltered,
 }
 

@@ -36,7 +36,6 @@ mod spawner;
 mod step;
 mod subordinate_ids;
 mod sys;
-mod syscall_table;
 mod targets;
 pub mod terminal;
 mod users;

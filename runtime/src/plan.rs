@@ -1,4 +1,4 @@
-//! Turns a [`Container`] into all that the child needs: strings, handles, filters, allocated before it exists.
+//! Turns a [`Container`] into all that the child needs: strings, handles, the filter, allocated before it exists.
 //!
 //! The order of opening is the order of mounting, so that a target below an earlier mount is made inside that mount.
 
@@ -17,7 +17,7 @@ use crate::cgroup::{Cgroup, Entrances};
 use crate::detached::{self, DEVICES};
 use crate::limits::{Bound, DEFAULT_SHM_SIZE, Limits};
 use crate::runtime::{RunError, Runtime};
-use crate::seccomp::Filters;
+use crate::seccomp::Filter;
 use crate::sys::{CStringArray, above_standard};
 use crate::targets::{Kind, MadeTargets, TargetError, Targets};
 use crate::terminal::{self, Pair};
@@ -99,7 +99,7 @@ pub(crate) struct PlannedConfinement {
     /// What stays in the bounding set.
     pub(crate) capabilities: CapabilitySet,
     /// `None`: every call goes through.
-    pub(crate) filters: Option<Arc<Filters>>,
+    pub(crate) filter: Option<Arc<Filter>>,
     pub(crate) has_no_new_privs: bool,
 }
 
@@ -108,8 +108,8 @@ impl PlannedConfinement {
         let wanted = &container.confinement;
         let held = prepare("the capabilities", rustix::thread::capabilities(None))?.permitted;
         let capabilities = wanted.capabilities.granted(held).map_err(|name| RunError::Capability { name })?;
-        let filters = match wanted.system_calls {
-            SystemCalls::Filtered => Some(runtime.filters(capabilities)?),
+        let filter = match wanted.system_calls {
+            SystemCalls::Filtered => Some(runtime.filter(capabilities)),
             SystemCalls::Unfiltered => None,
         };
         let has_no_new_privs = match wanted.new_privileges {
@@ -118,7 +118,7 @@ impl PlannedConfinement {
             NewPrivileges::Allowed => false,
         };
         let (kernel_files, rootfs) = (wanted.kernel_files, wanted.rootfs);
-        Ok(Self { kernel_files, rootfs, capabilities, filters, has_no_new_privs })
+        Ok(Self { kernel_files, rootfs, capabilities, filter, has_no_new_privs })
     }
 }
 

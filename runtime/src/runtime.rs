@@ -17,17 +17,17 @@ use crate::detached::DEVICES;
 use crate::enter::Entered;
 use crate::kernel_paths;
 use crate::plan::Prepared;
-use crate::seccomp::Filters;
+use crate::seccomp::Filter;
 use crate::spawner::Spawner;
 use crate::{Container, Missing, Privilege, Running, Stdio, Step, Ulimit};
 
-/// The right to run containers, and what they share: compiled filters, the thread that makes them. Made by [`crate::enter`].
+/// The right to run containers, and what they share: the usual filter, the thread that makes them. Made by [`crate::enter`].
 ///
 /// Dropped, it ends with the last container that it started.
 #[derive(Debug)]
 pub struct Runtime {
     entered: Entered,
-    filters: OnceLock<Arc<Filters>>,
+    filter: OnceLock<Arc<Filter>>,
     thermal_throttle: OnceLock<Arc<Vec<CString>>>,
     cgroups: Cgroups,
     spawner: Mutex<Option<Arc<Spawner>>>,
@@ -82,8 +82,6 @@ pub enum RunError {
     NotADevice { path: PathBuf },
     #[error("cannot use the device `{}`", .path.display())]
     Device { path: PathBuf, source: io::Error },
-    #[error("cannot compile the system call filter")]
-    Filter { source: seccompiler::BackendError },
     #[error("cannot make a process in new namespaces")]
     Spawn { source: io::Error },
     #[error("cannot start the container: `{object}`: cannot {step}")]
@@ -145,7 +143,7 @@ impl Runtime {
     pub(crate) fn new(entered: Entered) -> Self {
         Self {
             entered,
-            filters: OnceLock::new(),
+            filter: OnceLock::new(),
             thermal_throttle: OnceLock::new(),
             cgroups: Cgroups::default(),
             spawner: Mutex::new(None),
@@ -184,17 +182,10 @@ impl Runtime {
         Err(Failure::from_bytes(&report).map_or(RunError::Died, |failure| explain(container, &failure)))
     }
 
-    /// The filters of a container with these capabilities; the usual ones are compiled once.
-    pub(crate) fn filters(&self, capabilities: CapabilitySet) -> Result<Arc<Filters>, RunError> {
-        let compile = || Filters::compile(capabilities).map(Arc::new).map_err(|source| RunError::Filter { source });
-        if !Filters::are_usual_for(capabilities) {
-            return compile();
-        }
-        if let Some(filters) = self.filters.get() {
-            return Ok(Arc::clone(filters));
-        }
-        let filters = compile()?;
-        Ok(Arc::clone(self.filters.get_or_init(|| filters)))
+    /// The filter of a container with these capabilities; the usual one is assembled once.
+    pub(crate) fn filter(&self, capabilities: CapabilitySet) -> Arc<Filter> {
+        let assemble = || Arc::new(Filter::new(capabilities));
+        if Filter::is_usual_for(capabilities) { Arc::clone(self.filter.get_or_init(assemble)) } else { assemble() }
     }
 
     pub(crate) fn thermal_throttle(&self) -> Arc<Vec<CString>> {

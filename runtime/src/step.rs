@@ -81,7 +81,7 @@ pub enum Step {
     Identity,
     /// Permitted and effective sets, ambient and inheritable emptied; `no_new_privs` for root, or as the caller says.
     Capabilities,
-    /// The seccomp filters.
+    /// The seccomp filter.
     Seccomp,
     /// `execve` of the candidates of the command.
     Execute,

@@ -9,10 +9,10 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, ptr};
 
+use libc::sock_filter;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
-use seccompiler::sock_filter;
 
 /// A NULL-terminated array of C strings, as `execve` wants it.
 pub(crate) struct CStringArray {
@@ -306,8 +306,8 @@ pub(crate) fn raise_loopback() -> Result<(), Errno> {
 /// Installs a filter for the calling thread. *child*
 pub(crate) fn install_filter(program: &[sock_filter]) -> Result<(), Errno> {
     let Ok(length) = u16::try_from(program.len()) else { return Err(Errno::INVAL) };
-    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
-    // SAFETY: both sock_filter types have the kernel's layout; the kernel only reads the `len` instructions.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel only reads the `len` instructions.
     let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0_usize, &raw const program) };
     result(done).map(drop)
 }

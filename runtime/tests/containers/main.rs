@@ -8,6 +8,8 @@
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "this is a test program, though not built as one")]
 
 mod confinement;
+#[cfg(target_arch = "x86_64")]
+mod i386;
 mod image;
 mod isolation;
 mod limits;
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         _ => {
             let groups = [
                 confinement::TESTS,
+                #[cfg(target_arch = "x86_64")]
+                i386::TESTS,
                 isolation::TESTS,
                 limits::TESTS,
                 mounts::TESTS,

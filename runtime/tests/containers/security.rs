@@ -26,7 +26,7 @@ fn root_has_ten_capabilities_a_filter_and_no_new_privileges(runtime: &Runtime) {
         runtime,
         STATUS,
         "Groups: 0 \nCapInh: 0000000000000000\nCapPrm: 00000000800404fb\nCapEff: 00000000800404fb\n\
-         CapBnd: 00000000800404fb\nCapAmb: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\nSeccomp_filters: 2",
+         CapBnd: 00000000800404fb\nCapAmb: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\nSeccomp_filters: 1",
     );
 }
 
@@ -37,7 +37,7 @@ fn another_user_has_no_capability_but_may_gain_privileges(runtime: &Runtime) {
     assert_eq!(
         output(runtime, &container),
         "Groups: 1000 2000 \nCapInh: 0000000000000000\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\n\
-         CapBnd: 00000000800404fb\nCapAmb: 0000000000000000\nNoNewPrivs: 0\nSeccomp: 2\nSeccomp_filters: 2"
+         CapBnd: 00000000800404fb\nCapAmb: 0000000000000000\nNoNewPrivs: 0\nSeccomp: 2\nSeccomp_filters: 1"
     );
 }
 
