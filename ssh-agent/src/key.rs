@@ -20,10 +20,9 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256,
     RSA_PKCS1_SHA512, RsaEncoding,
 };
-use ssh_key::PrivateKey;
-use ssh_key::private::{EcdsaKeypair, Ed25519Keypair, KeypairData, RsaKeypair};
 
-use crate::protocol::{put_positive, put_string};
+use crate::key_file::{KeyFile, Problem};
+use crate::protocol::{put_positive, put_string, take_string};
 
 /// Bytes of the longest file that is read as a key.
 const LONGEST: u64 = 64 << 10;
@@ -67,19 +66,23 @@ impl Key {
     /// [`KeyError`] when it cannot be read, is none, or is of a kind that cannot sign here.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::Read { path: path.to_owned(), source };
-        let mut text = Vec::new();
-        File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut text)).map_err(failed)?;
+        let mut text = String::new();
+        File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text)).map_err(failed)?;
+        let file = KeyFile::parse(&text).map_err(|problem| match problem {
+            Problem::Format => KeyError::Format { path: path.to_owned() },
+            Problem::Passphrase => KeyError::Passphrase { path: path.to_owned() },
+        })?;
+        let kind = || KeyError::Kind { path: path.to_owned(), kind: file.kind.clone() };
         let format = || KeyError::Format { path: path.to_owned() };
-        let key = PrivateKey::from_openssh(text).map_err(|_| format())?;
-        if key.is_encrypted() {
-            return Err(KeyError::Passphrase { path: path.to_owned() });
+        let (signer, comment) = match file.kind.as_str() {
+            "ssh-ed25519" => ed25519(&file.fields),
+            "ecdsa-sha2-nistp256" => ecdsa(&file.fields, Curve::P256),
+            "ecdsa-sha2-nistp384" => ecdsa(&file.fields, Curve::P384),
+            "ssh-rsa" => rsa(&file.fields),
+            _ => return Err(kind()),
         }
-        let kind = || KeyError::Kind { path: path.to_owned(), kind: key.algorithm().to_string() };
-        Ok(Self {
-            blob: key.public_key().to_bytes().map_err(|_| format())?,
-            comment: key.comment().to_owned(),
-            signer: signer(key.key_data()).ok_or_else(kind)?,
-        })
+        .ok_or_else(format)?;
+        Ok(Self { blob: file.blob, comment: String::from_utf8_lossy(comment).into_owned(), signer })
     }
 
     /// Signs `data`; `None` when the key cannot do what `flags` ask for.
@@ -118,53 +121,59 @@ impl fmt::Debug for Key {
     }
 }
 
-fn signer(key: &KeypairData) -> Option<Signer> {
-    match key {
-        KeypairData::Ed25519(key) => ed25519(key).map(Signer::Ed25519),
-        KeypairData::Ecdsa(key) => ecdsa(key),
-        KeypairData::Rsa(key) => rsa(key).map(|key| Signer::Rsa(Box::new(key))),
-        _ => None,
-    }
+/// Makes a signer of the fields of a key, and returns its comment: public key, private key and public key again, comment.
+fn ed25519(mut fields: &[u8]) -> Option<(Signer, &[u8])> {
+    let (public, private) = (take_string(&mut fields)?, take_string(&mut fields)?);
+    let seed = private.get(..32)?;
+    let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public).ok()?;
+    Some((Signer::Ed25519(pair), take_string(&mut fields)?))
 }
 
-fn ed25519(key: &Ed25519Keypair) -> Option<Ed25519KeyPair> {
-    Ed25519KeyPair::from_seed_and_public_key(key.private.as_ref(), key.public.as_ref()).ok()
+#[derive(Clone, Copy)]
+enum Curve {
+    P256,
+    P384,
 }
 
-fn ecdsa(key: &EcdsaKeypair) -> Option<Signer> {
-    let (name, algorithm, private) = match key {
-        EcdsaKeypair::NistP256 { private, .. } => {
-            ("ecdsa-sha2-nistp256", &ECDSA_P256_SHA256_FIXED_SIGNING, private.as_slice())
-        }
-        EcdsaKeypair::NistP384 { private, .. } => {
-            ("ecdsa-sha2-nistp384", &ECDSA_P384_SHA384_FIXED_SIGNING, private.as_slice())
-        }
-        EcdsaKeypair::NistP521 { .. } => return None,
+/// The same: name of the curve, public point, private number, comment.
+fn ecdsa(mut fields: &[u8], curve: Curve) -> Option<(Signer, &[u8])> {
+    let _curve = take_string(&mut fields)?;
+    let (public, private) = (take_string(&mut fields)?, digits(take_string(&mut fields)?));
+    let (name, algorithm, size) = match curve {
+        Curve::P256 => ("ecdsa-sha2-nistp256", &ECDSA_P256_SHA256_FIXED_SIGNING, 32),
+        Curve::P384 => ("ecdsa-sha2-nistp384", &ECDSA_P384_SHA384_FIXED_SIGNING, 48_usize),
     };
+    let padded = [vec![0; size.checked_sub(private.len())?], private.to_vec()].concat();
     let random = SystemRandom::new();
-    let pair = EcdsaKeyPair::from_private_key_and_public_key(algorithm, private, key.public_key_bytes(), &random);
-    Some(Signer::Ecdsa(name, pair.ok()?))
+    let pair = EcdsaKeyPair::from_private_key_and_public_key(algorithm, &padded, public, &random).ok()?;
+    Some((Signer::Ecdsa(name, pair), take_string(&mut fields)?))
 }
 
-fn rsa(key: &RsaKeypair) -> Option<rsa::KeyPair> {
-    let number = |number: &ssh_key::Mpint| number.as_positive_bytes().map(BigUint::from_bytes_be);
-    let (d, p, q) = (number(&key.private.d)?, number(&key.private.p)?, number(&key.private.q)?);
+/// The same: modulus, exponents, inverse of the second prime, primes, comment.
+fn rsa(mut fields: &[u8]) -> Option<(Signer, &[u8])> {
+    let mut number = || take_string(&mut fields).map(digits);
+    let (n, e, d) = (number()?, number()?, number()?);
+    let (inverse, p, q) = (number()?, number()?, number()?);
     let one = BigUint::from(1_u8);
-    if p <= one || q <= one {
-        return None;
-    }
-    let (of_p, of_q) = ((&d % (&p - &one)).to_bytes_be(), (&d % (&q - &one)).to_bytes_be());
+    let of = |prime: &[u8]| {
+        let prime = BigUint::from_bytes_be(prime);
+        (prime > one).then(|| (BigUint::from_bytes_be(d) % (prime - &one)).to_bytes_be())
+    };
+    let (of_p, of_q) = (of(p)?, of(q)?);
     let components = KeyPairComponents {
-        public_key: rsa::PublicKeyComponents {
-            n: key.public.n.as_positive_bytes()?,
-            e: key.public.e.as_positive_bytes()?,
-        },
-        d: key.private.d.as_positive_bytes()?,
-        p: key.private.p.as_positive_bytes()?,
-        q: key.private.q.as_positive_bytes()?,
+        public_key: rsa::PublicKeyComponents { n, e },
+        d,
+        p,
+        q,
         dP: &of_p[..],
         dQ: &of_q[..],
-        qInv: key.private.iqmp.as_positive_bytes()?,
+        qInv: inverse,
     };
-    rsa::KeyPair::from_components(&components).ok()
+    let pair = rsa::KeyPair::from_components(&components).ok()?;
+    Some((Signer::Rsa(Box::new(pair)), take_string(&mut fields)?))
+}
+
+/// The digits of a positive number, without leading zeros.
+fn digits(number: &[u8]) -> &[u8] {
+    &number[number.iter().take_while(|byte| **byte == 0).count()..]
 }

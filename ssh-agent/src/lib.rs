@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! container ─ socket (serving.rs) ─ list, sign (protocol.rs) ─┬─▶ an agent of the caller
-//!                                                             └─▶ keys in memory (key.rs)
+//!                                                             └─▶ keys in memory (key.rs, key_file.rs)
 //! ```
 //!
 //! - Who has the socket can list identities and ask for signatures, nothing else: no key is added, removed, locked or told.
@@ -14,6 +14,7 @@
 
 mod agent;
 mod key;
+mod key_file;
 mod protocol;
 mod serving;
 

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::error::Unspecified;
 use ring::signature::{self, UnparsedPublicKey};
 use ssh_agent::{Agent, AgentError, Key, KeyError, Serving};
-use ssh_key::PublicKey;
-use ssh_key::public::KeyData;
 
 /// Keys that are made when they are first asked for, by `ssh-keygen`: no private key stands in this repository.
 struct Keys(tempfile::TempDir);
@@ -37,9 +38,11 @@ impl Keys {
         path
     }
 
-    fn public(&self, name: &str) -> PublicKey {
+    /// Returns a public key, as the protocol names it.
+    fn public(&self, name: &str) -> Vec<u8> {
         let path = format!("{}.pub", self.file(name).display());
-        PublicKey::from_openssh(&std::fs::read_to_string(path).unwrap()).unwrap()
+        let text = std::fs::read_to_string(path).unwrap();
+        STANDARD.decode(text.split(' ').nth(1).unwrap()).unwrap()
     }
 }
 
@@ -83,8 +86,8 @@ fn ask(stream: &mut UnixStream, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-fn sign_request(key: &PublicKey, flags: u32) -> Vec<u8> {
-    [&[13][..], &string(&key.to_bytes().unwrap()), &string(b"data"), &flags.to_be_bytes()].concat()
+fn sign_request(key: &[u8], flags: u32) -> Vec<u8> {
+    [&[13][..], &string(key), &string(b"data"), &flags.to_be_bytes()].concat()
 }
 
 /// Splits concatenated strings.
@@ -99,7 +102,7 @@ fn strings(mut bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Checks that an answer is a signature of `data`, by this algorithm.
-fn check_signature(key: &PublicKey, answer: &[u8], algorithm: &str) {
+fn check_signature(key: &[u8], answer: &[u8], algorithm: &str) {
     assert_eq!(answer[0], 14, "{algorithm}: {answer:?}");
     let blob = strings(&answer[1..])[0];
     let [name, signature] = strings(blob)[..] else { panic!("{blob:?}") };
@@ -111,26 +114,24 @@ fn check_signature(key: &PublicKey, answer: &[u8], algorithm: &str) {
         };
         strings(signature).into_iter().flat_map(padded).collect()
     };
-    match key.key_data() {
-        KeyData::Ed25519(key) => UnparsedPublicKey::new(&signature::ED25519, &key.0).verify(b"data", signature),
-        KeyData::Ecdsa(key) if algorithm.ends_with("256") => {
-            UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, key.as_sec1_bytes()).verify(b"data", &fixed(32))
+    match (algorithm, &strings(key)[1..]) {
+        ("ssh-ed25519", [public]) => UnparsedPublicKey::new(&signature::ED25519, public).verify(b"data", signature),
+        ("ecdsa-sha2-nistp256", [_curve, point]) => {
+            UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).verify(b"data", &fixed(32))
         }
-        KeyData::Ecdsa(key) => {
-            UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, key.as_sec1_bytes()).verify(b"data", &fixed(48))
+        ("ecdsa-sha2-nistp384", [_curve, point]) => {
+            UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point).verify(b"data", &fixed(48))
         }
-        KeyData::Rsa(key) => {
-            let padding = if algorithm.ends_with("512") {
-                &signature::RSA_PKCS1_2048_8192_SHA512
-            } else {
-                &signature::RSA_PKCS1_2048_8192_SHA256
-            };
-            let (n, e) = (key.n.as_positive_bytes().unwrap(), key.e.as_positive_bytes().unwrap());
-            signature::RsaPublicKeyComponents { n, e }.verify(padding, b"data", signature)
-        }
+        ("rsa-sha2-256", [e, n]) => verify_rsa((n, e), &signature::RSA_PKCS1_2048_8192_SHA256, signature),
+        ("rsa-sha2-512", [e, n]) => verify_rsa((n, e), &signature::RSA_PKCS1_2048_8192_SHA512, signature),
         other => panic!("{other:?}"),
     }
     .unwrap_or_else(|_| panic!("{algorithm}: the signature is wrong"));
+}
+
+fn verify_rsa((n, e): (&[u8], &[u8]), padding: &signature::RsaParameters, signed: &[u8]) -> Result<(), Unspecified> {
+    let n = n.strip_prefix(&[0]).unwrap_or(n);
+    signature::RsaPublicKeyComponents { n, e }.verify(padding, b"data", signed)
 }
 
 const KINDS: [(&str, u32, &str); 5] = [
@@ -149,7 +150,7 @@ fn every_kind_of_key_is_listed_and_signs() {
     let answer = site.ask(&[11]);
     assert_eq!((answer[0], &answer[1..5]), (12, &[0, 0, 0, 4][..]));
     let listed = strings(&answer[5..]);
-    assert_eq!(listed[..2], [&keys.public("ed25519-256").to_bytes().unwrap()[..], b"ed25519-256"]);
+    assert_eq!(listed[..2], [&keys.public("ed25519-256")[..], b"ed25519-256"]);
     for (name, flags, algorithm) in KINDS {
         let key = keys.public(name);
         check_signature(&key, &site.ask(&sign_request(&key, flags)), algorithm);
