@@ -48,7 +48,7 @@ pub enum Lower {
 }
 
 /// What lies below the lowest layer of a writable snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skeleton {
     /// Nothing.
     None,
@@ -267,36 +267,43 @@ impl Store {
         directory
     }
 
-    /// Returns the directory below all layers; made once for all snapshots of this command, as nobody writes to it.
+    /// Returns the directory below all layers; made once in the life of a store, as nobody writes to it.
     fn skeleton(&self, skeleton: Skeleton) -> Result<PathBuf, FileError> {
-        let mut made = self.0.skeletons.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(directory) = made.get(&skeleton) {
-            return Ok(directory.clone());
+        let directory = self.root().join("skeletons").join(match skeleton {
+            Skeleton::None => "empty",
+            Skeleton::MountPoints => "mount-points",
+        });
+        if !directory.is_dir() {
+            let scratch = self.scratch("skeleton")?;
+            let made = make_skeleton(&scratch, skeleton)?;
+            match std::fs::rename(&made, &directory) {
+                // somebody else was faster, and made the same
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {}
+                renamed => renamed.map_err(failed("make", &directory))?,
+            }
         }
-        let directory = self.make_skeleton(skeleton)?;
-        made.insert(skeleton, directory.clone());
         Ok(directory)
     }
+}
 
-    fn make_skeleton(&self, skeleton: Skeleton) -> Result<PathBuf, FileError> {
-        let directory = self.temporary_directory("skeleton")?;
-        if skeleton == Skeleton::MountPoints {
-            for name in ["proc", "sys", "dev", "etc"] {
-                let path = directory.join(name);
-                std::fs::create_dir(&path).map_err(failed("make", &path))?;
-            }
-            for name in ["etc/resolv.conf", "etc/hosts", "etc/hostname"] {
-                let path = directory.join(name);
-                std::fs::write(&path, "").map_err(failed("write", &path))?;
-                set_times(&path)?;
-            }
-            for name in ["proc", "sys", "dev", "etc"] {
-                set_times(&directory.join(name))?;
-            }
+fn make_skeleton(scratch: &Scratch, skeleton: Skeleton) -> Result<PathBuf, FileError> {
+    let made = scratch.make("made")?;
+    if skeleton == Skeleton::MountPoints {
+        for name in ["proc", "sys", "dev", "etc"] {
+            scratch.make(Path::new("made").join(name))?;
         }
-        set_times(&directory)?;
-        Ok(directory)
+        for name in ["etc/resolv.conf", "etc/hosts", "etc/hostname"] {
+            let path = made.join(name);
+            std::fs::write(&path, "").map_err(failed("write", &path))?;
+            set_times(&path)?;
+        }
+        for name in ["proc", "sys", "dev", "etc"] {
+            set_times(&made.join(name))?;
+        }
     }
+    set_times(&made)?;
+    Ok(made)
 }
 
 impl Layers {

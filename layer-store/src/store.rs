@@ -8,13 +8,13 @@
 //!   tags/<digest of name>.json   name → image
 //!   cache/<key>.json             cache key → layer
 //!   contexts/<hex>               what builders remember of a build context or a fetched file
+//!   skeletons/                   what lies below the layers of snapshots (see `snapshot`)
 //!   mounts/<hex>/                cache mounts (see `cache_mounts`)
 //!   volumes/<name>/              _data/ and record.json: a named volume of containers
 //!   leases/                      `lock`, and one locked file per running command
 //!   tmp/<lease>/                 a running command's unfinished work;  tmp/partial-…: downloads that can resume
 //! ```
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{DirBuilder, File};
@@ -29,7 +29,7 @@ use crate::file_error::failed;
 use crate::files::TarIndexes;
 use crate::lease::{self, Lease};
 use crate::overlay::OverlayXattrs;
-use crate::{CacheKey, FileError, ImageId, Skeleton, VolumeName};
+use crate::{CacheKey, FileError, ImageId, VolumeName};
 
 /// A directory of blobs, layers, images, tags and cache records.
 ///
@@ -43,8 +43,6 @@ pub(crate) struct Inner {
     pub(crate) lease: Mutex<Option<Arc<Lease>>>,
     pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
     pub(crate) tar_indexes: TarIndexes,
-    /// What lies below the layers of snapshots, as far as it was made (`snapshot`).
-    pub(crate) skeletons: Mutex<HashMap<Skeleton, PathBuf>>,
 }
 
 /// Why a directory could not be opened as a store.
@@ -56,8 +54,20 @@ pub enum OpenError {
     File(#[from] FileError),
 }
 
-const DIRECTORIES: [&str; 11] =
-    ["blobs", "blobs/sha256", "layers", "images", "tags", "cache", "contexts", "mounts", "volumes", "leases", "tmp"];
+const DIRECTORIES: [&str; 12] = [
+    "blobs",
+    "blobs/sha256",
+    "layers",
+    "images",
+    "tags",
+    "cache",
+    "contexts",
+    "mounts",
+    "skeletons",
+    "volumes",
+    "leases",
+    "tmp",
+];
 
 impl Store {
     /// Opens the store in `root`, and makes it if it is not there.
@@ -82,7 +92,6 @@ impl Store {
             lease: Mutex::new(None),
             overlay_xattrs: Mutex::new(None),
             tar_indexes: TarIndexes::default(),
-            skeletons: Mutex::default(),
         })))
     }
 

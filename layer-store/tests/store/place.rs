@@ -67,10 +67,7 @@ impl Place {
             |name: &str| std::fs::read_dir(self.store.root().join(name)).unwrap().map(|entry| entry.unwrap().path());
         let mut all: Vec<PathBuf> = list("tmp").chain(list("leases")).filter(|path| !own(path)).collect();
         for own in list("tmp").filter(own) {
-            let entries = std::fs::read_dir(own).unwrap().map(|entry| entry.unwrap().path());
-            // what lies below snapshots is made once, and goes with the command
-            let is_kept = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("skeleton-");
-            all.extend(entries.filter(|path| !is_kept(path)));
+            all.extend(std::fs::read_dir(own).unwrap().map(|entry| entry.unwrap().path()));
         }
         all
     }
