@@ -3,6 +3,7 @@
  *   attacker escape FILE   tries each way out, also to FILE of the host; prints those that work; exit code 0 when none does
  *   attacker swap A B      swaps two names for ever
  *   attacker connect NAME  connects to an abstract socket; exit code 0 when it works
+ *   attacker hand PATH     hands its output to whoever has the socket at PATH
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -107,6 +108,25 @@ static int connect_to(const char *name)
     return connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&to, size) ? 1 : 0;
 }
 
+static int hand_output(const char *path)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    strncpy(to.sun_path, path, sizeof to.sun_path - 1);
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (connect(s, (struct sockaddr *)&to, sizeof to))
+        return 1;
+    int output[2] = {1, 2};
+    char byte = 0, control[CMSG_SPACE(sizeof output)] = {0};
+    struct iovec content = {&byte, 1};
+    struct msghdr message = {.msg_iov = &content, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof output);
+    memcpy(CMSG_DATA(header), output, sizeof output);
+    return sendmsg(s, &message, 0) != 1;
+}
+
 int main(int count, char **words)
 {
     if (count == 4 && !strcmp(words[1], "swap"))
@@ -114,6 +134,8 @@ int main(int count, char **words)
             syscall(SYS_renameat2, AT_FDCWD, words[2], AT_FDCWD, words[3], 2 /* RENAME_EXCHANGE */);
     if (count == 3 && !strcmp(words[1], "connect"))
         return connect_to(words[2]);
+    if (count == 3 && !strcmp(words[1], "hand"))
+        return hand_output(words[2]);
     if (count != 3 || strcmp(words[1], "escape"))
         return 2;
     mounts();
