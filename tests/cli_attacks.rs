@@ -250,7 +250,9 @@ fn a_killed_command_leaves_only_files_and_the_next_removes_them() {
         let mut command = env.command();
         command.args(arguments);
         let (mut child, _) = until_ready(command);
-        let pid = child.id();
+        let (pid, processes) = (child.id(), env.processes());
+        // the command, its keeper, the shell and what that has started
+        assert!(processes.len() > 4, "its processes are not seen: {processes:#?}");
         child.kill().expect("it runs");
         child.wait().expect("a child can be waited for");
         env.no_process_is_left();

@@ -25,6 +25,11 @@ impl TestEnv {
         format!("WHARF_TEST={}", self.store().display())
     }
 
+    /// Lists the processes of this environment: those of commands, and of containers whose image has the mark.
+    pub fn processes(&self) -> Vec<String> {
+        processes(&self.store())
+    }
+
     /// Waits until no process and no mount of this environment is left: all that may be left of a command that was killed is files.
     ///
     /// # Panics
@@ -34,7 +39,7 @@ impl TestEnv {
     pub fn no_process_is_left(&self) {
         let start = Instant::now();
         loop {
-            let left = [processes(&self.store()), mounts(&self.store())].concat();
+            let left = [self.processes(), mounts(&self.store())].concat();
             if left.is_empty() {
                 return;
             }
@@ -117,7 +122,7 @@ mod tests {
         fs::create_dir_all(env.store().join("tmp/1-ab")).unwrap();
         fs::create_dir_all(env.store().join("leases")).unwrap();
         fs::write(env.store().join("leases/lock"), "").unwrap();
-        assert!(processes(&env.store())[0].ends_with(": /bin/sleep 1000 "), "{:?}", processes(&env.store()));
+        assert!(env.processes()[0].ends_with(": /bin/sleep 1000 "), "{:?}", env.processes());
         assert_eq!(unfinished(&env.store()), [format!("file {}", env.store().join("tmp/1-ab").display())]);
         child.kill().unwrap();
         child.wait().unwrap();
