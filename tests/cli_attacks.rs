@@ -157,13 +157,12 @@ fn a_flood_of_output_takes_no_memory_and_its_end_is_told() {
     let flood = |arguments: &[&str]| {
         let mut command = env.command();
         command.args(arguments);
-        let (mut child, told) = until_ready(command);
+        let (child, told) = until_ready(command);
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
         let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
         let most: u64 = most.expect("the kernel tells it");
         assert!(most << 10 < MOST_MEMORY, "{most} KiB for {arguments:?}");
-        child.kill().expect("it runs");
-        child.wait().expect("a child can be waited for");
+        drop(child);
         told
     };
     let end = "printf '\\033]0;title\\007\\033[2J\\rthe %s\\n' end; echo ready; sleep 1000";
@@ -209,12 +208,28 @@ fn a_full_disk_fails_the_step_and_spares_the_store() {
     env.no_process_is_left();
 }
 
+/// A command that is killed when this is dropped.
+struct Started(Child);
+
+impl Started {
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.0.kill().expect("it is ours");
+        self.0.wait().expect("a child can be waited for");
+    }
+}
+
 /// Starts a command, waits until it has written a line that ends with `ready`, and returns the lines before that.
-fn until_ready(mut command: Command) -> (Child, Vec<String>) {
+fn until_ready(mut command: Command) -> (Started, Vec<String>) {
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().expect("the program starts");
+    let mut child = Started(piped.spawn().expect("the program starts"));
     let output: [Box<dyn Read + Send>; 2] =
-        [Box::new(child.stdout.take().expect("it is piped")), Box::new(child.stderr.take().expect("it is piped"))];
+        [Box::new(child.0.stdout.take().expect("it is piped")), Box::new(child.0.stderr.take().expect("it is piped"))];
     let (send, lines) = std::sync::mpsc::channel();
     for stream in output {
         let send = send.clone();
@@ -249,12 +264,11 @@ fn a_killed_command_leaves_only_files_and_the_next_removes_them() {
     for arguments in [&build[..], &run] {
         let mut command = env.command();
         command.args(arguments);
-        let (mut child, _) = until_ready(command);
+        let (child, _) = until_ready(command);
         let (pid, processes) = (child.id(), env.processes());
         // the command, its keeper, the shell and what that has started
         assert!(processes.len() > 4, "its processes are not seen: {processes:#?}");
-        child.kill().expect("it runs");
-        child.wait().expect("a child can be waited for");
+        drop(child);
         env.no_process_is_left();
         assert_eq!(interfaces(), before);
         assert!(!holds(&env.store(), b"hush-hush-hush"), "the secret is in a file of the store");
@@ -343,7 +357,8 @@ fn a_cache_that_another_build_changes_meanwhile_leads_mounts_nowhere() {
     env.file("attack/Dockerfile", format!("FROM box\nRUN {cache} {attack}\n"));
     let mut command = env.command();
     command.args(["build", "--progress", "plain", "attack"]);
-    let (mut attacker, _) = until_ready(command);
+    let (attacker, _) = until_ready(command);
+    let pid = attacker.id();
     let tmpfs = "--mount=type=tmpfs,target=/c/d/deep --mount=type=tmpfs,target=/c/d/made/m";
     for _ in 0..ROUNDS {
         let built = build(&env, &format!("FROM box\nRUN {cache} {tmpfs} touch /c/d/deep/x /c/d/made/m/x\n"));
@@ -351,11 +366,10 @@ fn a_cache_that_another_build_changes_meanwhile_leads_mounts_nowhere() {
         let is_clear = built.code == Some(1) && told.iter().any(|text| built.stderr.contains(text));
         assert!(built.code == Some(0) || is_clear, "{:?} {}", built.code, built.stderr);
     }
-    attacker.kill().expect("it runs");
-    attacker.wait().expect("a child can be waited for");
+    drop(attacker);
     canary.is_unchanged();
     let next = env.wharf(&["run", "--rm", "box", "true"]).success();
-    env.nothing_is_left(&[attacker.id(), next.pid]);
+    env.nothing_is_left(&[pid, next.pid]);
 }
 
 /// Builds against the race; by hand it was run for a minute.
