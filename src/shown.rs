@@ -15,7 +15,7 @@ pub(crate) enum Colours {
     Dropped,
 }
 
-/// Bytes of a line that are kept; what follows until the line ends is dropped.
+/// Bytes of the longest line; what is longer becomes several.
 const MAX_LINE: usize = 64 << 10;
 
 /// Makes `text` one harmless line.
@@ -65,10 +65,10 @@ impl OutputLines {
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         let mut parts = bytes.split(|byte| *byte == b'\n');
-        self.keep(parts.next().unwrap_or_default());
+        self.keep(parts.next().unwrap_or_default(), &mut lines);
         for part in parts {
             lines.push(self.take());
-            self.keep(part);
+            self.keep(part, &mut lines);
         }
         lines
     }
@@ -83,14 +83,20 @@ impl OutputLines {
         (!self.rest.is_empty()).then(|| self.take())
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
-        let room = MAX_LINE - self.rest.len();
-        self.rest.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        // what a carriage return will overwrite needs no room
-        if let Some(position) = self.rest.iter().rposition(|byte| *byte == b'\r')
-            && position + 1 < self.rest.len()
-        {
-            self.rest.drain(..=position);
+    fn keep(&mut self, mut bytes: &[u8], lines: &mut Vec<String>) {
+        while !bytes.is_empty() {
+            if self.rest.len() == MAX_LINE {
+                lines.push(self.take());
+            }
+            let (fitting, more) = bytes.split_at(bytes.len().min(MAX_LINE - self.rest.len()));
+            self.rest.extend_from_slice(fitting);
+            bytes = more;
+            // what a carriage return will overwrite needs no room
+            if let Some(position) = self.rest.iter().rposition(|byte| *byte == b'\r')
+                && position + 1 < self.rest.len()
+            {
+                self.rest.drain(..=position);
+            }
         }
     }
 
@@ -207,11 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_does_not_fill_the_memory() {
+    fn a_line_without_end_does_not_fill_the_memory_nor_hide_what_follows() {
         let mut output = OutputLines::new(Colours::Dropped);
-        for _ in 0..10 {
-            assert!(output.push(&[b'x'; 32 << 10]).is_empty());
-        }
-        assert_eq!(output.push(b"\n")[0].len(), MAX_LINE);
+        let lines: Vec<_> = (0..10).flat_map(|_| output.push(&[b'x'; 32 << 10])).collect();
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE; 4]);
+        assert_eq!(output.push(b"end\n"), ["x".repeat(MAX_LINE), "end".to_owned()]);
+        let bar = [[b'x'; 1000].as_slice(), b"\r"].concat().repeat(200);
+        assert_eq!((output.push(&bar).len(), output.finish()), (0, Some("x".repeat(1000))));
     }
 }

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
-use runtime::{Running, Stdio, terminal};
+use runtime::{ContainerOutput, Running, Stdio, terminal};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::container::Terminal;
@@ -86,10 +86,13 @@ impl Ends {
             if let Some(stdin) = self.stdin {
                 thread::spawn(move || copy(io::stdin(), File::from(stdin)));
             }
-            let copy_output = |(pipe, target)| thread::spawn(move || copy_to(target, File::from(pipe)));
+            let copy_output = |(pipe, target)| {
+                let output = running.output(pipe);
+                thread::spawn(move || copy_to(target, output))
+            };
             return Ok(Copying { outputs: self.outputs.into_iter().map(copy_output).collect(), _raw: None });
         };
-        let reader = File::from(master.try_clone().context("cannot share the terminal")?);
+        let reader = running.output(master.try_clone().context("cannot share the terminal")?);
         let raw = match self.input {
             Input::Closed => None,
             Input::Passed => {
@@ -130,7 +133,7 @@ fn raw_stdin() -> anyhow::Result<Option<terminal::RawMode<OwnedFd>>> {
     terminal::RawMode::enter(stdin).map(Some).context("cannot switch the terminal to raw mode")
 }
 
-fn copy_to(target: Target, from: File) {
+fn copy_to(target: Target, from: ContainerOutput) {
     match target {
         Target::Stdout => copy(from, io::stdout()),
         Target::Stderr => copy(from, io::stderr()),

@@ -187,7 +187,7 @@ impl Sandbox for ContainerSandbox {
             // a process that has just ended needs no signal
             let _ = killer.kill();
         });
-        let read = pass_on(reader.into(), output);
+        let read = pass_on(running.output(reader), output);
         let status = running.wait();
         watch.abort();
         read.map_err(|source| SandboxError::Output { source })?;
@@ -272,7 +272,7 @@ pub fn make_working_directory(rootfs: &Path, cwd: &str, user: &User) -> Result<(
         .map_err(|source| SandboxError::WorkingDirectory { source })
 }
 
-fn pass_on(mut reader: std::fs::File, output: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
+fn pass_on(mut reader: impl Read, output: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         match reader.read(&mut buffer)? {

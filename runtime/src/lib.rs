@@ -28,6 +28,7 @@ mod init;
 mod kernel_paths;
 mod limits;
 pub mod network;
+mod output;
 mod plan;
 mod running;
 mod runtime;
@@ -52,6 +53,7 @@ pub use limits::{
     Bound, CpuQuota, DEFAULT_SHM_SIZE, IoKind, IoRate, LimitHit, Limits, NumberList, NumberListError, PidsLimit,
     Ulimit, UlimitError,
 };
+pub use output::ContainerOutput;
 pub use running::{ExitStatus, Killer, Running, SignalError, WaitError};
 pub use runtime::{CommandProblem, RunError, Runtime};
 pub use step::Step;

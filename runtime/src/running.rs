@@ -11,6 +11,7 @@ use rustix::process::{WaitId, waitid};
 
 use crate::LimitHit;
 use crate::cgroup::Cgroup;
+use crate::output::ContainerOutput;
 use crate::spawner::{Spawner, WAIT};
 use crate::sys;
 use crate::targets::MadeTargets;
@@ -118,6 +119,11 @@ impl Running {
     /// Returns the caller's end of the terminal, if it was started with one. Read errors with `EIO` once nobody has the other.
     pub fn terminal(&self) -> Option<&OwnedFd> {
         self.terminal.as_ref()
+    }
+
+    /// Returns what it writes to the other side of `from`, a pipe or its terminal: until it has ended, whoever else has that side.
+    pub fn output(&self, from: OwnedFd) -> ContainerOutput {
+        ContainerOutput::new(from, Arc::clone(&self.process))
     }
 
     /// Returns a handle to signal it from another thread, also while one waits.

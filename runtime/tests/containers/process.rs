@@ -11,6 +11,7 @@ use std::thread;
 
 use runtime::{CommandProblem, ExitStatus, RunError, Runtime, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::image::{Image, container, output, run, start, user};
 use crate::{Test, tests};
@@ -30,6 +31,7 @@ pub(crate) const TESTS: &[Test] = tests![
     two_hundred_starts_beside_threads_that_allocate,
     containers_start_at_the_same_time,
     output_ends_when_the_container_does,
+    output_ends_with_the_container_also_where_others_have_its_pipe,
 ];
 
 fn exit_codes_and_signals_are_told_apart(runtime: &Runtime) {
@@ -307,4 +309,19 @@ fn output_ends_when_the_container_does(runtime: &Runtime) {
     let outcome = run(runtime, &image.shell("(sleep 1000; echo late) & echo early; echo wrong >&2; exit 3")).unwrap();
     assert_eq!((outcome.status, outcome.stdout.as_str()), (ExitStatus::Code(3), "early\n"));
     assert_eq!(outcome.stderr, "wrong\n");
+}
+
+/// A container can hand its pipe to whoever listens in a directory that both see; here its writing side stays with us.
+fn output_ends_with_the_container_also_where_others_have_its_pipe(runtime: &Runtime) {
+    let image = Image::new();
+    let (reader, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (stderr, other) = (stdout.try_clone().unwrap(), fs::File::from(stdout.try_clone().unwrap()));
+    let container = image.shell("head -c 60000 /dev/zero; echo end");
+    let mut running = runtime.start(&container, Stdio::Piped { stdin: None, stdout, stderr }).unwrap();
+    let mut output = running.output(reader);
+    let mut bytes = Vec::new();
+    output.read_to_end(&mut bytes).unwrap();
+    assert_eq!((bytes.len(), bytes.ends_with(b"end\n")), (60_004, true));
+    assert_eq!(running.wait().unwrap(), ExitStatus::Code(0));
+    (&other).write_all(b"late").unwrap();
 }

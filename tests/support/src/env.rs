@@ -46,6 +46,7 @@ struct User {
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Output {
+    pub pid: u32,
     /// `None` when it was killed by a signal.
     pub code: Option<i32>,
     pub signal: Option<i32>,
@@ -190,7 +191,7 @@ impl Output {
 fn run(mut command: Command, input: &[u8], timeout: Duration) -> Output {
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = piped.spawn().expect("the program starts");
-    let group = Pid::from_child(&child);
+    let (pid, group) = (child.id(), Pid::from_child(&child));
     let stdout = read(child.stdout.take().expect("it is piped"));
     let stderr = read(child.stderr.take().expect("it is piped"));
     let mut stdin = child.stdin.take().expect("it is piped");
@@ -210,7 +211,7 @@ fn run(mut command: Command, input: &[u8], timeout: Duration) -> Output {
     let stdout = stdout.join().expect("reading does not panic");
     let stderr = stderr.join().expect("reading does not panic");
     assert!(in_time.is_ok(), "the program ran longer than {timeout:?}\nstdout:\n{stdout}\nstderr:\n{stderr}");
-    Output { code: status.code(), signal: status.signal(), stdout, stderr }
+    Output { pid, code: status.code(), signal: status.signal(), stdout, stderr }
 }
 
 fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {

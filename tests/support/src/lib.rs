@@ -5,6 +5,7 @@
 //! | [`Registry`], [`Auth`], [`Fault`] | an OCI registry in memory on loopback, with a request log and scripted faults |
 //! | [`MemoryBlobs`] | a blob source and sink in memory |
 //! | [`TestEnv`], [`Output`] | the built program in an environment of its own |
+//! | `leftovers.rs` | what commands of a [`TestEnv`] have left on the machine |
 //! | [`FileServer`] | a directory served by HTTP on loopback, with entity tags |
 //! | [`images`] | small images to start from |
 //! | [`harness`] | a test harness for programs whose `main` must run before the first thread |
@@ -17,6 +18,7 @@ mod env;
 mod file_server;
 pub mod harness;
 pub mod images;
+mod leftovers;
 mod memory;
 mod registry;
 
