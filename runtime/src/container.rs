@@ -22,7 +22,7 @@ pub struct Container {
     pub cwd: String,
     /// Who the process is.
     pub user: User,
-    /// Name of the host as seen inside, at most 64 bytes.
+    /// Name of the host as seen inside, at most 64 bytes; not set in the host's uts namespace.
     pub hostname: String,
     /// Further mounts; shallower targets first, equal depth in this order.
     pub mounts: Vec<Mount>,
