@@ -18,7 +18,7 @@ pub struct Container {
     pub args: Vec<String>,
     /// The whole environment, as `NAME=value`, in this order. Nothing is added.
     pub env: Vec<String>,
-    /// Absolute path inside the container that must exist.
+    /// Absolute path inside the container that must exist; below one of `mounts` that is a writable tmpfs it is made, for root.
     pub cwd: String,
     /// Who the process is.
     pub user: User,

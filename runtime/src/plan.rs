@@ -23,7 +23,7 @@ use crate::targets::{Kind, MadeTargets, TargetError, Targets};
 use crate::terminal::{self, Pair};
 use crate::{
     Access, Container, DeviceNodes, GeneratedKind, KernelFiles, Mount, MountSource, Namespace, Namespaces,
-    NetworkNamespace, NewPrivileges, Stdio, SystemCalls,
+    NetworkNamespace, NewPrivileges, Stdio, SystemCalls, Tmpfs,
 };
 
 /// Searched when the environment of the container has no `PATH`; it is not set for the command.
@@ -338,7 +338,21 @@ impl World {
             self.targets.cover(&real, Some(duplicate(&handle)?));
             planned.push(PlannedMount { mount: handle, target: c_string("a mount", real.as_os_str().as_bytes())? });
         }
+        self.working_directory(container)?;
         Ok(planned)
+    }
+
+    /// Makes the working directory where it lies in a tmpfs, in which nobody else can make it.
+    fn working_directory(&mut self, container: &Container) -> Result<(), RunError> {
+        let cwd = Path::new(&container.cwd);
+        let deepest = in_mount_order(container).into_iter().rfind(|mount| cwd.starts_with(&mount.target));
+        match deepest {
+            Some(Mount { source: MountSource::Tmpfs(Tmpfs { access: Access::ReadWrite, .. }), .. }) => {
+                let made = self.targets.ensure(cwd, Kind::Directory);
+                made.map(drop).map_err(|problem| target_error(cwd, problem))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn files(&mut self, container: &Container) -> Result<Vec<PlannedFile>, RunError> {
