@@ -121,12 +121,13 @@ pub(crate) fn run(args: &RunArgs, session: &Session) -> anyhow::Result<u8> {
         let copying = prepared.ends.copy(&running)?;
         let interrupt = signals.pass_to(&running)?;
         let ended = tokio::task::spawn_blocking(move || (running.wait(), running.limit_hit())).await;
-        copying.finish();
+        let copied = copying.finish();
         let (status, hit) = ended.context("cannot wait for the container")?;
         let status = status?;
         if let Some(ending) = interrupt.and_then(|interrupt| interrupt.ending()) {
             return Err(ending.into());
         }
+        copied?;
         tell_limit(status, hit);
         Ok(exit_code(status))
     })
