@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused() {
-        for line in ["ps", "run -d app", "run --name x app", "build --squash .", "images --tree", "rmi", "image", ""] {
+        for line in ["ps", "run --restart=always app", "build --squash .", "images --tree", "rmi", "image", ""] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -32,6 +32,7 @@ mod image_view;
 mod limit_flags;
 mod listing;
 mod mounts;
+mod namespaces;
 mod network;
 mod output;
 mod progress;
@@ -45,6 +46,7 @@ mod stdio;
 mod table;
 mod template;
 mod transfer_report;
+mod unkept;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! - A container never gets a descriptor of the caller: through `/proc` it could open what is behind it anew.
-//! - When nobody reads our output any more, the container's pipe is closed, so it sees what a program in a shell would see.
+//! - When nobody reads our output any more, the container is killed, as a program in a shell would be: process 1 gets no SIGPIPE, and
+//!   might write for ever.
 //! - Copying output ends when the container has; copying input is left behind by the end of the process.
 
 use std::fs::File;
@@ -15,10 +16,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
-use runtime::{ContainerOutput, Running, Stdio, terminal};
+use runtime::{ContainerOutput, Killer, Running, Stdio, terminal};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::container::Terminal;
+use crate::ending::Ending;
 
 /// Ends a line discipline's input, as Ctrl-D does.
 const END_OF_TRANSMISSION: u8 = 4;
@@ -38,6 +41,14 @@ pub(crate) struct Ends {
     outputs: Vec<(OwnedFd, Target)>,
 }
 
+/// How copying an output ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Copied,
+    /// Nobody reads it any more.
+    Unread,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Target {
     Stdout,
@@ -47,7 +58,7 @@ enum Target {
 /// What copies while a container runs; dropped, the caller's terminal is as it was.
 #[derive(Debug)]
 pub(crate) struct Copying {
-    outputs: Vec<JoinHandle<()>>,
+    outputs: Vec<JoinHandle<Output>>,
     _raw: Option<terminal::RawMode<OwnedFd>>,
 }
 
@@ -84,11 +95,12 @@ impl Ends {
     pub(crate) fn copy(self, running: &Running) -> anyhow::Result<Copying> {
         let Some(master) = running.terminal() else {
             if let Some(stdin) = self.stdin {
-                thread::spawn(move || copy(io::stdin(), File::from(stdin)));
+                thread::spawn(move || drop(copy(io::stdin(), File::from(stdin))));
             }
             let copy_output = |(pipe, target)| {
                 let output = running.output(pipe);
-                thread::spawn(move || copy_to(target, output))
+                let killer = running.killer();
+                thread::spawn(move || copy_to(target, output, &killer))
             };
             return Ok(Copying { outputs: self.outputs.into_iter().map(copy_output).collect(), _raw: None });
         };
@@ -98,23 +110,30 @@ impl Ends {
             Input::Passed => {
                 let mut writer = File::from(master.try_clone().context("cannot share the terminal")?);
                 thread::spawn(move || {
-                    copy(io::stdin(), &writer);
+                    let _whichever_ended = copy(io::stdin(), &writer);
                     let _ended_already = writer.write_all(&[END_OF_TRANSMISSION]);
                 });
                 raw_stdin()?
             }
         };
-        let output = thread::spawn(move || copy_to(Target::Stdout, reader));
+        let killer = running.killer();
+        let output = thread::spawn(move || copy_to(Target::Stdout, reader, &killer));
         Ok(Copying { outputs: vec![output], _raw: raw })
     }
 }
 
 impl Copying {
     /// Waits until everything that the container wrote is written.
-    pub(crate) fn finish(self) {
-        for output in self.outputs {
-            let _copied = output.join();
+    ///
+    /// # Errors
+    ///
+    /// [`Ending::OutputClosed`] when nobody reads that any more.
+    pub(crate) fn finish(self) -> Result<(), Ending> {
+        let ended: Vec<_> = self.outputs.into_iter().map(JoinHandle::join).collect();
+        if ended.iter().any(|output| matches!(output, Ok(Output::Unread))) {
+            return Err(Ending::OutputClosed);
         }
+        Ok(())
     }
 }
 
@@ -133,26 +152,32 @@ fn raw_stdin() -> anyhow::Result<Option<terminal::RawMode<OwnedFd>>> {
     terminal::RawMode::enter(stdin).map(Some).context("cannot switch the terminal to raw mode")
 }
 
-fn copy_to(target: Target, from: ContainerOutput) {
-    match target {
+fn copy_to(target: Target, from: ContainerOutput, killer: &Killer) -> Output {
+    let copied = match target {
         Target::Stdout => copy(from, io::stdout()),
         Target::Stderr => copy(from, io::stderr()),
+    };
+    match copied {
+        // EIO: of a terminal that is gone
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::PIPE | Errno::IO)) => {
+            let _it_has_ended = killer.kill();
+            Output::Unread
+        }
+        _ => Output::Copied,
     }
 }
 
-/// Copies without holding anything back, until either side ends.
-fn copy(mut from: impl Read, mut to: impl Write) {
+/// Copies without holding anything back, until either side ends; an error is that of writing.
+fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
     let mut buffer = vec![0; 32 << 10];
     loop {
         let count = match from.read(&mut buffer) {
-            Ok(0) => return,
+            Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             // a terminal without its other side, among others
-            Err(_) => return,
+            Err(_) => return Ok(()),
         };
-        if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_err() {
-            return;
-        }
+        to.write_all(&buffer[..count]).and_then(|()| to.flush())?;
     }
 }

@@ -100,6 +100,62 @@ fn input_is_passed_only_on_request_and_output_keeps_its_ways() {
 }
 
 #[test]
+fn a_container_whose_output_nobody_reads_ends_as_a_program_in_a_shell() {
+    let env = with_box();
+    let mut command = env.command();
+    command.args(["run", "--rm", "box", "sh", "-c", "trap '' PIPE; while true; do echo x 2> /dev/null; done"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("the program starts");
+    let mut line = [0; 2];
+    child.stdout.take().expect("it is piped").read_exact(&mut line).expect("the command writes");
+    assert_eq!((&line, child.wait().expect("a child can be waited for").code()), (b"x\n", Some(141)));
+}
+
+#[test]
+fn namespaces_of_the_host_are_shared_and_what_needs_kept_containers_is_refused() {
+    let env = with_box();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    check(&env, &["--uts=host", "box", "sh", "-c", "hostname; cat /etc/hostname"], 0, &format!("{host}\n{host}\n"));
+    let pid = std::process::id().to_string();
+    let script = format!("test -d /proc/{pid} && echo seen; readlink /proc/self/ns/ipc; exit 3");
+    let ipc = std::fs::read_link("/proc/self/ns/ipc").expect("/proc is there");
+    let expected = format!("seen\n{}\n", ipc.display());
+    check(&env, &["--pid=host", "--ipc", "host", "box", "sh", "-c", &script], 3, &expected);
+    let platform = if cfg!(target_arch = "x86_64") { "linux/arm64" } else { "linux/amd64" };
+    for (flags, expected) in [
+        (&["--pid=container:x"][..], "none can be joined"),
+        (&["--uts=host", "--hostname=x"], "`--hostname` cannot be set with `--uts=host`"),
+        (&["--ipc=host", "--shm-size=1m"], "the size of `/dev/shm` cannot be set"),
+        (&["--name", "x"], "`--name`: containers are not kept yet"),
+        (&["-d"], "`--detach` is not built yet"),
+        (&["--platform", platform], "only for this machine's"),
+    ] {
+        let words: Vec<&str> = ["run", "--rm"].iter().chain(flags).chain(&["box", "true"]).copied().collect();
+        let stderr = env.wharf(&words).exits_with(125).stderr;
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
+fn signals_that_are_not_passed_on_end_the_container() {
+    let env = with_box();
+    let mut command = env.command();
+    command.args([
+        "run",
+        "--rm",
+        "--sig-proxy=false",
+        "box",
+        "sh",
+        "-c",
+        "trap 'exit 3' TERM; echo ready; cat /dev/zero > /dev/null & wait",
+    ]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("the program starts");
+    child.stdout.take().expect("it is piped").read_exact(&mut [0; 6]).expect("the command starts");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("a child can be waited for").code(), Some(143));
+}
+
+#[test]
 fn nothing_of_a_container_stays() {
     let env = with_box();
     check(&env, &["box", "sh", "-c", "echo x > /left; ls /left"], 0, "/left\n");

@@ -6,6 +6,8 @@
 //! - Up to [`Step::Pivot`] the files of the host are there, but only handles are used, and targets are found below them without
 //!   following a link. From then on no path can leave the root filesystem, and from [`Step::CloseFiles`] on no descriptor does.
 //!
+//! `/proc`: a fresh one needs a pid namespace of our own user namespace. Rootless with the host's processes it is the host's.
+//!
 //! `/sys`: a fresh one needs a network namespace of our own user namespace. Rootless with the host's network it is the host's,
 //! read-only; where even that is refused it is empty. `/sys/fs/cgroup` is always the unified hierarchy of the new cgroup namespace,
 //! read-only: on hosts with version 1 controllers it shows none of the limits, which are not in that hierarchy. Only a kernel
@@ -21,15 +23,15 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
     fsconfig_create, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
 };
-use rustix::process::setrlimit;
+use rustix::process::{Signal, setrlimit};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, set_capabilities};
 
 use crate::capabilities::{dropped, only};
-use crate::detached::EMPTY;
+use crate::detached::{CONSOLE, EMPTY};
 use crate::kernel_paths::{MASKED_PROC, MASKED_SYS, READ_ONLY_PROC};
 use crate::plan::{NetworkPlan, Plan, PlannedFile, StdioPlan};
 use crate::sys::{self, Block, Reach};
-use crate::{Access, GeneratedKind, KernelFiles, Step};
+use crate::{Access, GeneratedKind, KernelFiles, Namespace, Step};
 
 /// Where the status pipe is once the other descriptors are closed.
 const STATUS: i32 = 3;
@@ -84,13 +86,13 @@ pub(crate) fn run(plan: &Plan) -> ! {
     }
 }
 
-fn report(status: BorrowedFd<'_>, failure: &Failure) -> ! {
+pub(crate) fn report(status: BorrowedFd<'_>, failure: &Failure) -> ! {
     let _nobody_left_to_tell = rustix::io::write(status, &failure.to_bytes());
     sys::exit_now(1)
 }
 
 fn build_world(plan: &Plan) -> Result<(), Failure> {
-    close_foreign(plan).map_err(at(Step::CloseForeign))?;
+    sys::close_all_but(&plan.kept).map_err(at(Step::CloseForeign))?;
     join_cgroups(plan)?;
     match &plan.network {
         NetworkPlan::Host => (),
@@ -117,18 +119,6 @@ fn build_world(plan: &Plan) -> Result<(), Failure> {
         attach_file(plan, file).map_err(on(Step::AttachFile, number))?;
     }
     pivot(plan).map_err(at(Step::Pivot))
-}
-
-/// Closes what lies between the descriptors that the plan keeps.
-fn close_foreign(plan: &Plan) -> Result<(), Errno> {
-    let mut first = 3;
-    for kept in &plan.kept {
-        if *kept > first {
-            sys::close_range(first, *kept - 1)?;
-        }
-        first = first.max(*kept + 1);
-    }
-    sys::close_range(first, u32::MAX)
 }
 
 /// Joins the cgroups; the namespace that is made then shows them as its root.
@@ -201,9 +191,37 @@ fn mount_dev(plan: &Plan) -> Result<(), Failure> {
     }
     mount_host_devices(plan).map_err(on(Step::AttachDevice, usize::MAX))?;
     attach(&plan.pts, &plan.dev, c"pts").map_err(at(Step::AttachPts))?;
+    if matches!(plan.stdio, StdioPlan::Terminal(_)) {
+        mount_console(plan).map_err(at(Step::AttachPts))?;
+    }
     attach(&plan.shm, &plan.dev, c"shm").map_err(at(Step::AttachShm))?;
-    let queues = fresh(c"mqueue", INERT).map_err(at(Step::MountMqueue))?;
-    attach(&queues, &plan.dev, c"mqueue").map_err(at(Step::MountMqueue))
+    mount_queues(plan).map_err(at(Step::MountMqueue))
+}
+
+/// Attaches the terminal, the first in its instance, as the console.
+fn mount_console(plan: &Plan) -> Result<(), Errno> {
+    let terminal = clone_mount(&plan.pts, c"0")?;
+    attach(&terminal, &plan.dev, CONSOLE)
+}
+
+/// The message queues. Without root, those of the host are there if it has them mounted.
+fn mount_queues(plan: &Plan) -> Result<(), Errno> {
+    let queues = match fresh(c"mqueue", INERT) {
+        Err(Errno::PERM) if plan.namespaces.ipc == Namespace::Host => match host_queues() {
+            Ok(Some(queues)) => queues,
+            Ok(None) | Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(errno),
+        },
+        other => other?,
+    };
+    attach(&queues, &plan.dev, c"mqueue")
+}
+
+fn host_queues() -> Result<Option<OwnedFd>, Errno> {
+    const MQUEUE_MAGIC: u64 = 0x1980_0202;
+    let queues = host_mount(c"/dev/mqueue", INERT)?;
+    let is_queues = rustix::fs::fstatfs(&queues)?.f_type.cast_unsigned() == MQUEUE_MAGIC;
+    Ok(is_queues.then_some(queues))
 }
 
 /// Attaches the nodes of the host's own `/dev`; one that has gone since is left out.
@@ -220,7 +238,7 @@ fn mount_host_devices(plan: &Plan) -> Result<(), Errno> {
 }
 
 fn mount_kernel_filesystems(plan: &Plan) -> Result<(), Failure> {
-    let proc = fresh(c"proc", INERT).map_err(at(Step::MountProc))?;
+    let proc = new_proc(plan).map_err(at(Step::MountProc))?;
     attach(&proc, &plan.root, c"proc").map_err(at(Step::MountProc))?;
     set_oom_score(plan, &proc).map_err(at(Step::OomScore))?;
     let access = if plan.confinement.kernel_files == KernelFiles::Writable { INERT } else { READ_ONLY };
@@ -246,17 +264,25 @@ fn hide_kernel_files(plan: &Plan, proc: &OwnedFd, sys: &OwnedFd) -> Result<(), F
     Ok(())
 }
 
-fn new_sys(plan: &Plan, access: MountAttrFlags) -> Result<OwnedFd, Errno> {
-    match fresh(c"sysfs", access) {
-        Err(Errno::PERM) => host_sys(access).or_else(|_refused| empty_directory(plan)),
+fn new_proc(plan: &Plan) -> Result<OwnedFd, Errno> {
+    match fresh(c"proc", INERT) {
+        Err(Errno::PERM) if plan.namespaces.pid == Namespace::Host => host_mount(c"/proc", INERT),
         other => other,
     }
 }
 
-fn host_sys(access: MountAttrFlags) -> Result<OwnedFd, Errno> {
-    let sys = clone_mount(CWD, c"/sys")?;
-    sys::restrict_mount(sys.as_fd(), access.bits().into(), Reach::Tree)?;
-    Ok(sys)
+fn new_sys(plan: &Plan, access: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    match fresh(c"sysfs", access) {
+        Err(Errno::PERM) => host_mount(c"/sys", access).or_else(|_refused| empty_directory(plan)),
+        other => other,
+    }
+}
+
+/// A mount of the host, with those below it.
+fn host_mount(path: &CStr, access: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    let mount = clone_mount(CWD, path)?;
+    sys::restrict_mount(mount.as_fd(), access.bits().into(), Reach::Tree)?;
+    Ok(mount)
 }
 
 fn empty_directory(plan: &Plan) -> Result<OwnedFd, Errno> {
@@ -332,13 +358,19 @@ fn take_standard_streams(plan: &Plan) -> Result<(), Failure> {
 }
 
 fn become_command(plan: &Plan) -> Result<Infallible, Failure> {
-    rustix::system::sethostname(&plan.hostname).map_err(at(Step::Hostname))?;
+    if plan.namespaces.uts == Namespace::Own {
+        rustix::system::sethostname(&plan.hostname).map_err(at(Step::Hostname))?;
+    }
     enter_working_directory(&plan.cwd).map_err(at(Step::WorkingDirectory))?;
     limit(plan)?;
     sys::reset_signals();
     sys::block_signals(Block::None);
     bound_capabilities(plan.confinement.capabilities).map_err(at(Step::BoundCapabilities))?;
     become_user(plan).map_err(at(Step::Identity))?;
+    if plan.namespaces.pid == Namespace::Host {
+        // should the guard be killed; a change of the user would have cleared it
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Watch))?;
+    }
     give_up_privileges(plan)?;
     execute(plan)
 }

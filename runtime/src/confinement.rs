@@ -23,6 +23,8 @@ pub struct Confinement {
     pub devices: Vec<Device>,
     /// Whether the root filesystem and the generated files can be written to.
     pub rootfs: Access,
+    /// Which of the host's namespaces it shares.
+    pub namespaces: Namespaces,
 }
 
 impl Confinement {
@@ -38,8 +40,30 @@ impl Confinement {
             device_nodes: DeviceNodes::Host,
             devices: Vec::new(),
             rootfs: Access::ReadWrite,
+            namespaces: Namespaces::default(),
         }
     }
+}
+
+/// Namespaces that a container can share with the host; the mount and cgroup namespaces are always its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Processes. With the host's, `/proc` shows all of them and the command is not process 1. Whatever it starts still ends with it.
+    pub pid: Namespace,
+    /// Message queues and shared memory, with `/dev/shm` and `/dev/mqueue`.
+    pub ipc: Namespace,
+    /// The hostname. The host's is not changed: [`crate::Container::hostname`] is not set then.
+    pub uts: Namespace,
+}
+
+/// Whose a namespace is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Namespace {
+    /// The container's own.
+    #[default]
+    Own,
+    /// That of the caller.
+    Host,
 }
 
 /// Whether the system calls of a container are filtered.

@@ -18,11 +18,11 @@ pub struct Container {
     pub args: Vec<String>,
     /// The whole environment, as `NAME=value`, in this order. Nothing is added.
     pub env: Vec<String>,
-    /// Absolute path inside the container that must exist.
+    /// Absolute path inside the container that must exist; below one of `mounts` that is a writable tmpfs it is made, for root.
     pub cwd: String,
     /// Who the process is.
     pub user: User,
-    /// Name of the host as seen inside, at most 64 bytes.
+    /// Name of the host as seen inside, at most 64 bytes; not set in the host's uts namespace.
     pub hostname: String,
     /// Further mounts; shallower targets first, equal depth in this order.
     pub mounts: Vec<Mount>,

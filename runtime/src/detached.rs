@@ -120,6 +120,13 @@ pub(crate) fn shm(size: u64) -> Result<OwnedFd, Errno> {
     make("tmpfs", &[("mode", "1777"), ("size", &size.to_string())], NO_DEVICES | NO_PROGRAMS)
 }
 
+/// The host's `/dev/shm`, for its ipc namespace.
+pub(crate) fn host_shm() -> Result<OwnedFd, Errno> {
+    let mount = clone_tree(Path::new("/dev/shm"))?;
+    restrict_mount(mount.as_fd(), (NO_DEVICES | NO_PROGRAMS).bits().into(), Reach::Tree)?;
+    Ok(mount)
+}
+
 /// `/dev/pts`: an instance of its own. `tty_group` owns its terminals, where that group exists.
 pub(crate) fn pts(tty_group: Option<u32>) -> Result<OwnedFd, Errno> {
     let group = tty_group.map(|group| group.to_string());
@@ -128,14 +135,27 @@ pub(crate) fn pts(tty_group: Option<u32>) -> Result<OwnedFd, Errno> {
     make("devpts", &options, NO_PROGRAMS)
 }
 
+/// Name of the console in `/dev`.
+pub(crate) const CONSOLE: &CStr = c"console";
+
+/// Whether a container has a console, which is its terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Console {
+    Absent,
+    Present,
+}
+
 /// `/dev` with its directories, its links, and an empty file for every device, and for those of the `host` below it.
-pub(crate) fn dev(host: &[CString]) -> Result<OwnedFd, Errno> {
+pub(crate) fn dev(host: &[CString], console: Console) -> Result<OwnedFd, Errno> {
     let dev = make("tmpfs", &[("mode", "755"), ("size", "64m")], MountAttrFlags::MOUNT_ATTR_NOSUID)?;
     for directory in ["pts", "shm", "mqueue"] {
         rustix::fs::mkdirat(&dev, directory, Mode::from_raw_mode(0o755))?;
     }
     for (name, _, _) in DEVICES {
         empty_file(&dev, name)?;
+    }
+    if console == Console::Present {
+        empty_file(&dev, CONSOLE)?;
     }
     for (to, name) in LINKS {
         rustix::fs::symlinkat(to, &dev, name)?;

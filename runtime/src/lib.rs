@@ -9,7 +9,8 @@
 //! ```
 //!
 //! - A container dies with the process that started it, also on `kill -9`: its pid namespace is nested in one whose init (the
-//!   keeper, `spawner.rs`) is killed by the kernel when the process ends. Its mounts die with it.
+//!   keeper, `spawner.rs`) is killed by the kernel when the process ends. In the host's pid namespace a guard (`guard.rs`) kills
+//!   its processes then. Its mounts die with it.
 //! - Nothing of the host reaches it but what [`Container`] names: no environment, no open file, no path.
 //! - It takes no more than its [`Limits`] say; where a limit cannot be kept, it does not start.
 //! - Mount targets are resolved inside the root filesystem; what had to be made for them is removed when the container has ended.
@@ -23,6 +24,7 @@ mod confinement;
 mod container;
 mod detached;
 mod enter;
+mod guard;
 mod id_map;
 mod init;
 mod kernel_paths;
@@ -43,7 +45,9 @@ mod users;
 
 pub use capabilities::Capabilities;
 pub use cgroup::{CgroupError, Limit};
-pub use confinement::{Confinement, Device, DeviceNodes, KernelFiles, NewPrivileges, SystemCalls};
+pub use confinement::{
+    Confinement, Device, DeviceNodes, KernelFiles, Namespace, Namespaces, NewPrivileges, SystemCalls,
+};
 pub use container::{
     Access, Container, GeneratedFile, GeneratedKind, Mount, MountSource, NetworkNamespace, Programs, Stdio, Tmpfs,
 };

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::running::Process;
+
 /// Bytes that the kernel can hold of a stream, at most: more than its largest pipe for users.
 const MOST_HELD: usize = 1 << 20;
 
@@ -19,20 +21,21 @@ const MOST_HELD: usize = 1 << 20;
 #[derive(Debug)]
 pub struct ContainerOutput {
     from: File,
-    process: Arc<OwnedFd>,
+    process: Arc<Process>,
     /// Bytes that are still read once the container has ended; `None` while it runs.
     left: Option<usize>,
 }
 
 impl ContainerOutput {
-    pub(crate) fn new(from: OwnedFd, process: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(from: OwnedFd, process: Arc<Process>) -> Self {
         Self { from: from.into(), process, left: None }
     }
 
     /// Waits until there is something to read; `false` when there will be nothing.
     fn wait(&mut self) -> Result<bool, Errno> {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut ready = [PollFd::new(&self.from, PollFlags::IN), PollFd::new(&self.process, PollFlags::IN)];
+        let process = self.process.handle();
+        let mut ready = [PollFd::new(&self.from, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
         let (watched, limit) =
             if self.left.is_none() { (ready.as_mut_slice(), None) } else { (&mut ready[..1], Some(&at_once)) };
         poll(watched, limit)?;

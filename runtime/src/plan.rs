@@ -14,7 +14,7 @@ use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit};
 use rustix::thread::CapabilitySet;
 
 use crate::cgroup::{Cgroup, Entrances};
-use crate::detached::{self, DEVICES};
+use crate::detached::{self, Console, DEVICES};
 use crate::limits::{Bound, DEFAULT_SHM_SIZE, Limits};
 use crate::runtime::{RunError, Runtime};
 use crate::seccomp::Filter;
@@ -22,8 +22,8 @@ use crate::sys::{CStringArray, above_standard};
 use crate::targets::{Kind, MadeTargets, TargetError, Targets};
 use crate::terminal::{self, Pair};
 use crate::{
-    Access, Container, DeviceNodes, GeneratedKind, KernelFiles, Mount, MountSource, NetworkNamespace, NewPrivileges,
-    Stdio, SystemCalls,
+    Access, Container, DeviceNodes, GeneratedKind, KernelFiles, Mount, MountSource, Namespace, Namespaces,
+    NetworkNamespace, NewPrivileges, Stdio, SystemCalls, Tmpfs,
 };
 
 /// Searched when the environment of the container has no `PATH`; it is not set for the command.
@@ -50,6 +50,7 @@ pub(crate) struct Plan {
     pub(crate) thermal_throttle: Arc<Vec<CString>>,
     pub(crate) confinement: PlannedConfinement,
     pub(crate) network: NetworkPlan,
+    pub(crate) namespaces: Namespaces,
     pub(crate) stdio: StdioPlan,
     pub(crate) hostname: Vec<u8>,
     pub(crate) cwd: CString,
@@ -69,6 +70,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The flags of `clone` for the namespaces that are made with the process. The cgroup namespace is made by the child, once it is in
+    /// its cgroup.
+    pub(crate) fn clone_flags(&self) -> i32 {
+        let Namespaces { ipc, uts, pid: _ } = self.namespaces;
+        let own = |namespace, flag| if namespace == Namespace::Own { flag } else { 0 };
+        let network = if matches!(self.network, NetworkPlan::New) { libc::CLONE_NEWNET } else { 0 };
+        libc::CLONE_NEWNS | own(ipc, libc::CLONE_NEWIPC) | own(uts, libc::CLONE_NEWUTS) | network
+    }
+
     /// Lists the descriptors that the child needs.
     fn descriptors(&self) -> Vec<u32> {
         let own = [&self.root, &self.scratch, &self.dev, &self.pts, &self.shm, &self.status];
@@ -175,8 +185,8 @@ impl Prepared {
             .map_err(|errno| RunError::Spawn { source: errno.into() })?;
         let mut world = World {
             targets: Targets::new(duplicate(&writable_root)?),
-            dev: prepare("/dev", detached::dev(&host_devices))?,
-            shm: prepare("/dev/shm", detached::shm(container.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE)))?,
+            dev: prepare("/dev", detached::dev(&host_devices, console(&stdio)))?,
+            shm: shm(container)?,
         };
         world.cover_system_directories(&writable_root)?;
         let named_devices = world.devices(container)?;
@@ -204,6 +214,7 @@ impl Prepared {
             thermal_throttle: runtime.thermal_throttle(),
             confinement: PlannedConfinement::new(runtime, container)?,
             network: plan_network(&container.network),
+            namespaces: container.confinement.namespaces,
             stdio,
             hostname: container.hostname.clone().into_bytes(),
             cwd: c_string("the working directory", container.cwd.as_bytes())?,
@@ -228,6 +239,18 @@ impl Prepared {
 fn open_rootfs(container: &Container, path: &Path, access: Access) -> Result<OwnedFd, RunError> {
     detached::rootfs(path, access, container.confinement.device_nodes)
         .map_err(|errno| rootfs_error(container, errno.into()))
+}
+
+fn console(stdio: &StdioPlan) -> Console {
+    if matches!(stdio, StdioPlan::Terminal(_)) { Console::Present } else { Console::Absent }
+}
+
+fn shm(container: &Container) -> Result<OwnedFd, RunError> {
+    match (container.confinement.namespaces.ipc, container.limits.shm_size) {
+        (Namespace::Own, size) => prepare("/dev/shm", detached::shm(size.unwrap_or(DEFAULT_SHM_SIZE))),
+        (Namespace::Host, None) => prepare("the host's /dev/shm", detached::host_shm()),
+        (Namespace::Host, Some(_)) => Err(RunError::HostShm),
+    }
 }
 
 fn host_devices(container: &Container) -> Vec<CString> {
@@ -315,7 +338,21 @@ impl World {
             self.targets.cover(&real, Some(duplicate(&handle)?));
             planned.push(PlannedMount { mount: handle, target: c_string("a mount", real.as_os_str().as_bytes())? });
         }
+        self.working_directory(container)?;
         Ok(planned)
+    }
+
+    /// Makes the working directory where it lies in a tmpfs, in which nobody else can make it.
+    fn working_directory(&mut self, container: &Container) -> Result<(), RunError> {
+        let cwd = Path::new(&container.cwd);
+        let deepest = in_mount_order(container).into_iter().rfind(|mount| cwd.starts_with(&mount.target));
+        match deepest {
+            Some(Mount { source: MountSource::Tmpfs(Tmpfs { access: Access::ReadWrite, .. }), .. }) => {
+                let made = self.targets.ensure(cwd, Kind::Directory);
+                made.map(drop).map_err(|problem| target_error(cwd, problem))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn files(&mut self, container: &Container) -> Result<Vec<PlannedFile>, RunError> {

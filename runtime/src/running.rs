@@ -3,7 +3,7 @@
 //! It is held by a handle of the kernel (pidfd), so a signal can never reach another process that got the same number.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -11,6 +11,7 @@ use rustix::process::{WaitId, waitid};
 
 use crate::LimitHit;
 use crate::cgroup::Cgroup;
+use crate::guard;
 use crate::output::ContainerOutput;
 use crate::spawner::{Spawner, WAIT};
 use crate::sys;
@@ -58,27 +59,58 @@ pub struct SignalError {
 /// A started container. Dropped, it is killed and everything of it is gone when the drop returns.
 ///
 /// The command is process 1 of its pid namespace: when it ends, the kernel ends everything it started, and signals that it does
-/// not handle do nothing, except `SIGKILL`.
+/// not handle do nothing, except `SIGKILL`. In the host's pid namespace a guard ends everything, and signals do what they usually do.
 #[derive(Debug)]
 pub struct Running {
-    process: Arc<OwnedFd>,
+    process: Arc<Process>,
     made: Option<MadeTargets>,
     cgroup: Option<Cgroup>,
     limit_hit: Option<LimitHit>,
     terminal: Option<OwnedFd>,
     status: Option<ExitStatus>,
-    _spawner: Arc<Spawner>,
+}
+
+/// What stands for a container in this process.
+#[derive(Debug)]
+pub(crate) enum Process {
+    /// The command itself, process 1 of its pid namespace.
+    Init {
+        handle: OwnedFd,
+        /// It ends all containers with it.
+        _spawner: Arc<Spawner>,
+    },
+    /// The guard of a command in the host's pid namespace. It ends as the command did, once nothing of the container is left.
+    Guarded { handle: OwnedFd, orders: OwnedFd },
+}
+
+impl Process {
+    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Init { handle, .. } | Self::Guarded { handle, .. } => handle.as_fd(),
+        }
+    }
+
+    /// Sends a signal to the command; the kernel or the guard ends everything by `SIGKILL`.
+    fn signal(&self, signal: i32) -> Result<(), SignalError> {
+        let sent = match self {
+            Self::Init { handle, .. } => sys::send_signal(handle.as_fd(), signal),
+            Self::Guarded { orders, .. } => guard::order(orders, signal),
+        };
+        match sent {
+            Err(source) if source.raw_os_error() != Some(libc::ESRCH) => Err(SignalError { signal, source }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Running {
     pub(crate) fn new(
-        process: OwnedFd,
+        process: Process,
         (made, cgroup): (MadeTargets, Option<Cgroup>),
         terminal: Option<OwnedFd>,
-        spawner: Arc<Spawner>,
     ) -> Self {
         let (process, made) = (Arc::new(process), Some(made));
-        Self { process, made, cgroup, limit_hit: None, terminal, status: None, _spawner: spawner }
+        Self { process, made, cgroup, limit_hit: None, terminal, status: None }
     }
 
     /// Waits until the command has ended, and returns how; again and again if asked.
@@ -93,7 +125,7 @@ impl Running {
             return Ok(status);
         }
         let found = loop {
-            match waitid(WaitId::PidFd(self.process.as_fd()), WAIT) {
+            match waitid(WaitId::PidFd(self.process.handle()), WAIT) {
                 Err(Errno::INTR) => (),
                 other => break other,
             }
@@ -137,7 +169,7 @@ impl Running {
     ///
     /// [`SignalError`] when the kernel refuses, as for a number that is no signal.
     pub fn signal(&self, signal: i32) -> Result<(), SignalError> {
-        send(&self.process, signal)
+        self.process.signal(signal)
     }
 }
 
@@ -153,7 +185,7 @@ impl Drop for Running {
 /// Signals a container from anywhere; harmless once it has ended.
 #[derive(Clone, Debug)]
 pub struct Killer {
-    process: Arc<OwnedFd>,
+    process: Arc<Process>,
 }
 
 impl Killer {
@@ -172,13 +204,6 @@ impl Killer {
     ///
     /// [`SignalError`] when the kernel refuses, as for a number that is no signal.
     pub fn signal(&self, signal: i32) -> Result<(), SignalError> {
-        send(&self.process, signal)
-    }
-}
-
-fn send(process: &OwnedFd, signal: i32) -> Result<(), SignalError> {
-    match sys::send_signal(process.as_fd(), signal) {
-        Err(source) if source.raw_os_error() != Some(libc::ESRCH) => Err(SignalError { signal, source }),
-        _ => Ok(()),
+        self.process.signal(signal)
     }
 }

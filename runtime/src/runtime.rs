@@ -15,11 +15,13 @@ use crate::cgroup::{CgroupError, Cgroups, Limit};
 use crate::child::{FAILURE_SIZE, Failure};
 use crate::detached::DEVICES;
 use crate::enter::Entered;
+use crate::guard::{self, Guard};
 use crate::kernel_paths;
-use crate::plan::Prepared;
+use crate::plan::{Plan, Prepared};
+use crate::running::Process;
 use crate::seccomp::Filter;
 use crate::spawner::Spawner;
-use crate::{Container, Missing, Privilege, Running, Stdio, Step, Ulimit};
+use crate::{Container, Missing, Namespace, Privilege, Running, Stdio, Step, Ulimit};
 
 /// The right to run containers, and what they share: the usual filter, the thread that makes them. Made by [`crate::enter`].
 ///
@@ -76,6 +78,8 @@ pub enum RunError {
     Ulimit { ulimit: Ulimit, hard: String, source: io::Error },
     #[error("cannot prepare {object}")]
     Prepare { object: String, source: io::Error },
+    #[error("the size of `/dev/shm` cannot be set in the host's ipc namespace: it is the host's")]
+    HostShm,
     #[error("capability `{name}` cannot be given: this process does not have it")]
     Capability { name: &'static str },
     #[error("`{}` is not a device", .path.display())]
@@ -170,9 +174,8 @@ impl Runtime {
     /// not be prepared, mounted or set. Nothing is left behind then.
     pub fn start(&self, container: &Container, stdio: Stdio) -> Result<Running, RunError> {
         let Prepared { plan, made, cgroup, terminal, status } = Prepared::new(self, container, stdio)?;
-        let spawner = self.spawner()?;
-        let process = spawner.spawn(plan).map_err(|source| RunError::Spawn { source })?;
-        let mut running = Running::new(process, (made, cgroup), terminal, spawner);
+        let process = self.spawn(plan)?;
+        let mut running = Running::new(process, (made, cgroup), terminal);
         let mut report = Vec::with_capacity(FAILURE_SIZE);
         File::from(status).read_to_end(&mut report).map_err(|source| RunError::Spawn { source })?;
         if report.is_empty() {
@@ -212,6 +215,21 @@ impl Runtime {
     pub(crate) fn tty_group(&self) -> Option<u32> {
         const TTY: u32 = 5;
         self.has_gid(TTY).then_some(TTY)
+    }
+
+    fn spawn(&self, plan: Plan) -> Result<Process, RunError> {
+        let failed = |source| RunError::Spawn { source };
+        match plan.namespaces.pid {
+            Namespace::Own => {
+                let spawner = self.spawner()?;
+                let handle = spawner.spawn(plan).map_err(failed)?;
+                Ok(Process::Init { handle, _spawner: spawner })
+            }
+            Namespace::Host => {
+                let Guard { handle, orders } = guard::start(plan).map_err(failed)?;
+                Ok(Process::Guarded { handle, orders })
+            }
+        }
     }
 
     fn spawner(&self) -> Result<Arc<Spawner>, RunError> {

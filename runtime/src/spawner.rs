@@ -21,11 +21,8 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
 
 use crate::child;
-use crate::plan::{NetworkPlan, Plan};
+use crate::plan::Plan;
 use crate::sys::{self, Block, Stack};
-
-/// The cgroup namespace is made by the child, once it is in its cgroup.
-const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// Waits for children whatever their exit signal is.
 pub(crate) const WAIT: WaitIdOptions =
@@ -87,10 +84,9 @@ impl Drop for Spawner {
 fn serve(inbox: &mpsc::Receiver<Request>) {
     let mut stack = Stack::new();
     while let Ok(Request { plan, reply }) = inbox.recv() {
-        let network = if matches!(plan.network, NetworkPlan::New) { libc::CLONE_NEWNET } else { 0 };
         let cgroup = plan.cgroups.cloned.as_ref().map(AsFd::as_fd);
         let mut body = || child::run(&plan);
-        let child = sys::clone_in_nested_namespace(&mut stack, NAMESPACES | network, cgroup, &mut body);
+        let child = sys::clone_in_nested_namespace(&mut stack, plan.clone_flags(), cgroup, &mut body);
         drop(plan);
         let _caller_waits = reply.send(child);
     }

@@ -15,8 +15,10 @@ use std::fmt;
 #[repr(u32)]
 #[non_exhaustive]
 pub enum Step {
+    /// In the host's pid namespace, make the guard its parent (`guard.rs`).
+    Watch = 1,
     /// Close every descriptor but the plan's: no file that the caller writes, no lock stays held by this copy.
-    CloseForeign = 1,
+    CloseForeign,
     /// Become a member of the cgroups that keep the limits.
     JoinCgroup,
     /// Make that the root of a new cgroup namespace.
@@ -37,13 +39,13 @@ pub enum Step {
     AttachDev,
     /// The device nodes in it, which every container has; or all of the host.
     AttachDevice,
-    /// `/dev/pts`.
+    /// `/dev/pts`, and the terminal in it as `/dev/console`.
     AttachPts,
     /// `/dev/shm`.
     AttachShm,
     /// `/dev/mqueue`.
     MountMqueue,
-    /// `/proc`, of the new pid namespace.
+    /// `/proc`, of its pid namespace.
     MountProc,
     /// The OOM score, through that `/proc`.
     OomScore,
@@ -67,7 +69,7 @@ pub enum Step {
     Stdio,
     /// Close every descriptor but the standard streams and the status pipe.
     CloseFiles,
-    /// `sethostname`.
+    /// `sethostname`, in a uts namespace of its own.
     Hostname,
     /// Enter the working directory and check that it is inside.
     WorkingDirectory,
@@ -92,7 +94,8 @@ pub enum Step {
 }
 
 /// Every step, to turn the number that the child reports back into one.
-const ALL: [Step; 37] = [
+const ALL: [Step; 38] = [
+    Step::Watch,
     Step::CloseForeign,
     Step::JoinCgroup,
     Step::NewCgroupNamespace,
@@ -139,6 +142,7 @@ impl Step {
 
     fn description(self) -> &'static str {
         match self {
+            Self::Watch => "watch over its processes",
             Self::CloseForeign => "close the files of the caller",
             Self::JoinCgroup => "join the cgroup",
             Self::NewCgroupNamespace => "make a cgroup namespace",
@@ -196,6 +200,6 @@ mod tests {
             assert_eq!(Step::from_number(number), Some(*step));
         }
         assert_eq!(Step::from_number(0), None);
-        assert_eq!(Step::from_number(38), None);
+        assert_eq!(Step::from_number(39), None);
     }
 }

@@ -74,8 +74,25 @@ pub(crate) fn fork_single_threaded(body: impl FnOnce() -> c_int) -> Result<libc:
 ///
 /// `body` runs under the *child* rules.
 pub(crate) fn fork_bare(body: impl FnOnce()) -> Result<OwnedFd, Errno> {
+    fork(libc::CLONE_PIDFD, None, body).map(|(handle, _)| handle)
+}
+
+/// Forks a child that is made in new namespaces and as a member of `cgroup`, one of version 2; its end is told by `SIGCHLD`. *child*
+///
+/// Returns a handle to it and its number. `body` runs under the *child* rules.
+pub(crate) fn fork_child(
+    namespaces: c_int,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce(),
+) -> Result<(OwnedFd, libc::pid_t), Errno> {
+    fork(namespaces | libc::CLONE_PIDFD | libc::SIGCHLD, cgroup, body)
+}
+
+/// `flags` hold the exit signal, as those of `clone` do.
+fn fork(flags: c_int, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce()) -> Result<(OwnedFd, libc::pid_t), Errno> {
     let mut handle: RawFd = -1;
-    let arguments = clone_arguments(libc::CLONE_PIDFD, &mut handle, None);
+    let mut arguments = clone_arguments(flags & !libc::CSIGNAL, &mut handle, cgroup);
+    arguments[4] = u64::from((flags & libc::CSIGNAL).cast_unsigned());
     // SAFETY: the arguments are a clone_args of this size; without CLONE_VM the child has its own copy of this stack.
     match unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) } {
         0 => {
@@ -83,7 +100,7 @@ pub(crate) fn fork_bare(body: impl FnOnce()) -> Result<OwnedFd, Errno> {
             exit_now(1)
         }
         // SAFETY: the kernel stored a new descriptor that nobody else owns.
-        pid if pid > 0 => Ok(unsafe { OwnedFd::from_raw_fd(handle) }),
+        pid if pid > 0 => Ok((unsafe { OwnedFd::from_raw_fd(handle) }, libc::pid_t::try_from(pid).unwrap_or(0))),
         _ => Err(errno()),
     }
 }
@@ -193,6 +210,30 @@ pub(crate) fn block_signals(block: Block) {
     }
 }
 
+/// Opens a handle that is readable while `signal`, which must be blocked, is pending. *child*
+pub(crate) fn signal_handle(signal: c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: an all-zero sigset_t is a valid one, which is filled and then only read; the kernel's new descriptor is nobody else's.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut set, signal);
+        let handle = result(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?;
+        Ok(OwnedFd::from_raw_fd(RawFd::try_from(handle).unwrap_or(-1)))
+    }
+}
+
+/// Ends the process by a signal that is at its default, before any other that is pending. *child*
+pub(crate) fn end_by(signal: c_int) -> ! {
+    // SAFETY: an all-zero sigset_t is a valid one; the calls only write to it, or read it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::sigdelset(&raw mut set, signal);
+        libc::kill(libc::getpid(), signal);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut());
+    }
+    exit_now(128 + signal)
+}
+
 /// Which signals to block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Block {
@@ -262,6 +303,18 @@ pub(crate) fn check_reachable() -> Result<(), Errno> {
 pub(crate) fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     // SAFETY: descriptors are closed that the caller does not use any more; it never returns to code that owns one.
     result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
+/// Closes every descriptor but the standard streams and those that are `kept`, which ascend. *child*
+pub(crate) fn close_all_but(kept: &[u32]) -> Result<(), Errno> {
+    let mut first = 3;
+    for kept in kept {
+        if *kept > first {
+            close_range(first, *kept - 1)?;
+        }
+        first = first.max(*kept + 1);
+    }
+    close_range(first, u32::MAX)
 }
 
 /// Closes one descriptor of a forked copy, whose owner never runs there.

@@ -6,7 +6,9 @@ use anyhow::Context;
 use builder::{Connection, ContainerSandbox, generated_files, make_working_directory};
 use layer_store::{ActiveSnapshot, FindError, Image, ImageId, Lower, Skeleton, Store};
 use oci::{Platform, Reference};
-use runtime::{Confinement, Container, ExitStatus, GeneratedFile, GeneratedKind, LimitHit, Limits, User, init_program};
+use runtime::{
+    Confinement, Container, ExitStatus, GeneratedFile, GeneratedKind, LimitHit, Limits, Namespace, User, init_program,
+};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::uname;
 
@@ -15,14 +17,16 @@ use crate::confinement::ConfinementArgs;
 use crate::container::{Overrides, Terminal};
 use crate::ending::{Ending, NotStarted};
 use crate::environment::environment;
-use crate::forwarded_signals::ForwardedSignals;
+use crate::forwarded_signals::{ForwardedSignals, Passing};
 use crate::limit_flags::RunLimitArgs;
 use crate::mounts::{MountArgs, OpenedMounts};
+use crate::namespaces::NamespaceArgs;
 use crate::network::{Network, RunNetworkArgs, host_entries};
 use crate::session::Session;
 use crate::shown::shown;
 use crate::stdio::{self, Input};
 use crate::transfer_report::{Audience, Direction, TransferReport};
+use crate::unkept::UnkeptArgs;
 use crate::{output, prompt};
 
 #[derive(Debug, clap::Args)]
@@ -69,15 +73,28 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     confinement: ConfinementArgs,
     #[command(flatten)]
+    namespaces: NamespaceArgs,
+    #[command(flatten)]
     mounts: MountArgs,
     /// When to pull the image
     #[arg(long, value_enum, default_value_t = Pull::Missing)]
     pull: Pull,
+    /// Tell nothing of a pull
+    #[arg(short, long)]
+    quiet: bool,
+    /// Platform of the image (only this machine's is run, yet)
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
+    /// Pass signals on to the command; otherwise they end the container
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = true, value_name = "true|false")]
+    sig_proxy: bool,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
     #[command(flatten)]
     limits: RunLimitArgs,
+    #[command(flatten)]
+    unkept: UnkeptArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -95,17 +112,22 @@ pub(crate) fn run(args: &RunArgs, session: &Session) -> anyhow::Result<u8> {
     let not_started = |error: anyhow::Error| error.context(NotStarted { image: image.clone() });
     let mut prepared = prepare(args, image, command, session).map_err(not_started)?;
     prepared.container.limits = limits;
-    prepared.container.confinement = confinement;
+    prepared.container.confinement = Confinement { namespaces: args.namespaces.namespaces(), ..confinement };
     session.block_on(async {
-        let signals = ForwardedSignals::watch()?;
+        let passing = if args.sig_proxy { Passing::ToCommand } else { Passing::None };
+        let signals = ForwardedSignals::watch(passing)?;
         let running = session.runtime().start(&prepared.container, prepared.stdio);
         let mut running = running.map_err(|error| not_started(error.into()))?;
         let copying = prepared.ends.copy(&running)?;
-        signals.pass_to(&running)?;
+        let interrupt = signals.pass_to(&running)?;
         let ended = tokio::task::spawn_blocking(move || (running.wait(), running.limit_hit())).await;
-        copying.finish();
+        let copied = copying.finish();
         let (status, hit) = ended.context("cannot wait for the container")?;
         let status = status?;
+        if let Some(ending) = interrupt.and_then(|interrupt| interrupt.ending()) {
+            return Err(ending.into());
+        }
+        copied?;
         tell_limit(status, hit);
         Ok(exit_code(status))
     })
@@ -113,12 +135,18 @@ pub(crate) fn run(args: &RunArgs, session: &Session) -> anyhow::Result<u8> {
 
 /// Refuses what makes no sense, or is not built yet.
 fn check(args: &RunArgs) -> Result<(), Ending> {
+    args.unkept.check()?;
     if !args.rm {
         return Err(Ending::usage("containers are not kept yet: add `--rm`, and this one goes when its command ends"));
     }
     if args.tty && args.interactive && !prompt::has_user() {
         return Err(Ending::usage("the input device is not a TTY: leave `-t` out where standard input is no terminal"));
     }
+    let host = Platform::host();
+    if let Some(platform) = args.platform.as_ref().filter(|platform| platform.normalised() != host.normalised()) {
+        return Err(Ending::usage(format!("cannot run images for {platform} yet, only for this machine's {host}")));
+    }
+    args.namespaces.check(args.hostname.as_deref())?;
     args.mounts.check()
 }
 
@@ -145,7 +173,7 @@ fn prepare(args: &RunArgs, image: &str, command: &[String], session: &Session) -
         terminal,
     };
     let store = session.store()?;
-    let image = store.image(&find(args.pull, image, session, &store)?)?;
+    let image = store.image(&find(args, image, session, &store)?)?;
     check_platform(&image)?;
     let layers = &image.config.value().rootfs.diff_ids;
     let layers: Vec<Lower> = layers.iter().map(|diff_id| Lower::Layer(diff_id.clone())).collect();
@@ -190,7 +218,7 @@ fn container(
     make_working_directory(rootfs.path(), &cwd, &user)?;
     let hostname = match &args.hostname {
         Some(hostname) => hostname.clone(),
-        None if args.network.network == Network::Host => uname().nodename().to_string_lossy().into_owned(),
+        None if is_named_as_host(args) => uname().nodename().to_string_lossy().into_owned(),
         None => random_hostname()?,
     };
     let extra_hosts = host_entries(&args.network.extra_hosts, args.network.network)?;
@@ -207,6 +235,11 @@ fn container(
         limits: Limits::default(),
         confinement: Confinement::default(),
     })
+}
+
+/// Whether a container without a name of its own has the host's, as docker has it.
+fn is_named_as_host(args: &RunArgs) -> bool {
+    args.network.network == Network::Host || args.namespaces.namespaces().uts == Namespace::Host
 }
 
 /// An empty file by which programs see that they are in a container.
@@ -229,7 +262,8 @@ fn tell_limit(status: ExitStatus, hit: Option<LimitHit>) {
     }
 }
 
-fn find(pull: Pull, name: &str, session: &Session, store: &Store) -> anyhow::Result<ImageId> {
+fn find(args: &RunArgs, name: &str, session: &Session, store: &Store) -> anyhow::Result<ImageId> {
+    let pull = args.pull;
     let found = match store.find(name) {
         Ok(id) if pull != Pull::Always => return Ok(id),
         Err(error) if pull == Pull::Never || !matches!(error, FindError::NotFound { .. }) => return Err(error.into()),
@@ -238,10 +272,11 @@ fn find(pull: Pull, name: &str, session: &Session, store: &Store) -> anyhow::Res
     let Ok(reference) = name.parse::<Reference>().map(Reference::or_latest) else {
         return Ok(store.find(name)?);
     };
-    if !found {
+    if !found && !args.quiet {
         output::notice(&format!("Unable to find image '{}' locally", reference.familiar()));
     }
-    let transfer = TransferReport::new(Audience::Errors, Direction::Pull);
+    let audience = if args.quiet { Audience::Nobody } else { Audience::Errors };
+    let transfer = TransferReport::new(audience, Direction::Pull);
     Ok(pull_image(session, store, (&reference, None), &transfer)?.id)
 }
 

@@ -8,17 +8,19 @@
 //! | version 2 | who may write to its root: root of the machine | `wharf` at its root; a cgroup with members, as ours is, can have no part that limits |
 //! | version 2 | anybody else | our own cgroup if it is ours alone; we move to a part of it named `supervisor` first |
 //!
-//! A member of the container may have made parts of its own (with privileges): they are removed with it.
+//! A member of the container may have made parts of its own (with privileges): they are removed with it, and members are killed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::settings::{Controller, Need, Setting};
 use super::{CgroupError, Hierarchy, Version};
@@ -34,8 +36,10 @@ const COMMON_PARENT: &str = "wharf";
 const SUPERVISOR: &str = "supervisor";
 /// How often it is tried to remove a cgroup whose last members are still dying, some milliseconds apart.
 const PATIENCE: u32 = 500;
-/// The same for a cgroup of a dead process; if it stays busy, whoever is in it is no child of that process.
-const SWEEP_PATIENCE: u32 = 10;
+/// The same for a cgroup of a dead process.
+const SWEEP_PATIENCE: u32 = 50;
+/// In version 2, from Linux 5.14 on: ends all members at once.
+const KILL: &str = "cgroup.kill";
 
 /// Completes what is known of a hierarchy: in version 2 each cgroup says which controllers it can have.
 pub(super) fn survey(hierarchy: &mut Hierarchy) {
@@ -65,15 +69,23 @@ fn sweep_below(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(Owner::of_directory);
-        if owner.is_some_and(|owner| !owner.is_alive()) {
-            let _in_use_or_gone = remove_tree(&entry.path(), SWEEP_PATIENCE);
+        match owner.map(Owner::life) {
+            Some(Life::Ended) => {
+                let _in_use_or_gone = remove_tree(&entry.path(), SWEEP_PATIENCE);
+            }
+            // without members nobody misses it
+            Some(Life::Unknown) => {
+                let _in_use_or_gone = fs::remove_dir(entry.path());
+            }
+            Some(Life::Runs) | None => (),
         }
     }
 }
 
-/// A process, told from others that had the same number.
+/// A process, told from others that had the same number, and from those of other pid namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
+    namespace: u64,
     pid: u32,
     start: u64,
 }
@@ -83,27 +95,48 @@ impl Owner {
     pub(super) fn this() -> Result<Self, CgroupError> {
         let path = PathBuf::from("/proc/self/stat");
         let text = fs::read_to_string(&path).map_err(|source| CgroupError::Read { path: path.clone(), source })?;
-        let this = start_time(&text).map(|start| Self { pid: std::process::id(), start });
+        let namespace = own_namespace()?;
+        let this = start_time(&text).map(|start| Self { namespace, pid: std::process::id(), start });
         this.ok_or_else(|| CgroupError::Read { path, source: io::ErrorKind::InvalidData.into() })
     }
 
     /// Names the `number`th cgroup of this process.
     pub(super) fn directory_name(self, number: u64) -> String {
-        format!("{PREFIX}{}-{}-{number}", self.pid, self.start)
+        format!("{PREFIX}{}-{}-{}-{number}", self.pid, self.start, self.namespace)
     }
 
     fn of_directory(name: &str) -> Option<Self> {
         let mut numbers = name.strip_prefix(PREFIX)?.split('-');
-        let (pid, start, number) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let (pid, start) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        let (namespace, number) = (numbers.next()?.parse().ok()?, numbers.next()?);
         number.parse::<u64>().ok().filter(|_| numbers.next().is_none())?;
-        Some(Self { pid: pid.parse().ok()?, start: start.parse().ok()? })
+        Some(Self { namespace, pid, start })
     }
 
-    /// Whether it runs; one that has ended may still have its number.
-    fn is_alive(self) -> bool {
+    /// Looks whether it runs; one that has ended may still have its number.
+    fn life(self) -> Life {
+        if own_namespace().ok() != Some(self.namespace) {
+            return Life::Unknown;
+        }
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid));
-        stat.is_ok_and(|stat| start_time(&stat) == Some(self.start))
+        let runs = stat.is_ok_and(|stat| start_time(&stat) == Some(self.start));
+        if runs { Life::Runs } else { Life::Ended }
     }
+}
+
+/// What can be said of an [`Owner`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Runs,
+    Ended,
+    /// It is of another pid namespace, where its number means another process.
+    Unknown,
+}
+
+fn own_namespace() -> Result<u64, CgroupError> {
+    let path = PathBuf::from("/proc/self/ns/pid");
+    let metadata = fs::metadata(&path);
+    metadata.map(|metadata| metadata.ino()).map_err(|source| CgroupError::Read { path, source })
 }
 
 /// The field `starttime`, number 22, of a process that has not ended; the second is a name in parentheses, which may hold anything.
@@ -301,11 +334,30 @@ fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     written.map_err(|source| CgroupError::Write { path: path.to_owned(), value: value.to_owned(), source })
 }
 
-/// Removes a cgroup and its parts; tries again while it is busy, as members that were killed leave it a moment later.
+/// Kills the members of a cgroup, not those of its parts, unless the kernel does both at once.
+fn kill_members(path: &Path) {
+    if fs::write(path.join(KILL), "1").is_ok() {
+        return;
+    }
+    let members = || fs::read_to_string(path.join(MEMBERS)).unwrap_or_default();
+    let numbers = members();
+    let numbers = numbers.lines().filter_map(|number| Pid::from_raw(number.parse().ok()?));
+    let opened: Vec<_> = numbers.filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))).collect();
+    // who is still a member is who was opened, and no later process of that number
+    let still = members();
+    for (pid, handle) in opened {
+        if still.lines().any(|number| number.parse() == Ok(pid.as_raw_nonzero().get())) {
+            let _it_has_ended = pidfd_send_signal(handle, Signal::KILL);
+        }
+    }
+}
+
+/// Removes a cgroup and its parts, and kills their members; tries again while it is busy, as they leave it a moment later.
 fn remove_tree(path: &Path, attempts: u32) -> io::Result<()> {
     for attempt in 1.. {
         match fs::remove_dir(path) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) && attempt < attempts => {
+                kill_members(path);
                 for entry in fs::read_dir(path)?.flatten() {
                     if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                         let _the_outer_one_says_it = remove_tree(&entry.path(), 2);
@@ -323,7 +375,7 @@ fn remove_tree(path: &Path, attempts: u32) -> io::Result<()> {
 mod tests {
     use std::os::fd::{AsFd, AsRawFd};
 
-    use rustix::process::{Signal, WaitId, geteuid, pidfd_send_signal, waitid};
+    use rustix::process::{WaitId, geteuid, waitid};
 
     use super::*;
     use crate::spawner::WAIT;
@@ -332,10 +384,11 @@ mod tests {
     #[test]
     fn names_say_whose_a_cgroup_is() {
         let this = Owner::this().unwrap();
-        assert!(this.is_alive());
+        assert_eq!(this.life(), Life::Runs);
         assert_eq!(Owner::of_directory(&this.directory_name(7)), Some(this));
-        assert!(!Owner { start: this.start + 1, ..this }.is_alive(), "the number is another's now");
-        for name in ["wharf", "wharf-1-2", "wharf-1-2-3-4", "wharf-1-2-x", "docker-1-2-3", "wharf-a-2-3"] {
+        assert_eq!(Owner { start: this.start + 1, ..this }.life(), Life::Ended, "the number is another's now");
+        assert_eq!(Owner { namespace: 0, ..this }.life(), Life::Unknown);
+        for name in ["wharf", "wharf-1-2-3", "wharf-1-2-3-4-5", "wharf-1-2-3-x", "docker-1-2-3-4", "wharf-1-a-2-3"] {
             assert_eq!(Owner::of_directory(name), None, "{name}");
         }
         assert_eq!(start_time("1 (a) b) c) S 1 1 1 0 -1 4194560 1 1 1 1 1 1 1 1 20 0 1 0 4321 9 9"), Some(4321));
@@ -415,6 +468,35 @@ mod tests {
         waitid(WaitId::PidFd(member.as_fd()), WAIT).unwrap();
         drop(made);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn who_is_left_in_a_swept_cgroup_is_killed() {
+        let Some(hierarchy) = unified() else {
+            println!("  (there is no hierarchy of version 2 that this user may change)");
+            return;
+        };
+        let this = Owner::this().unwrap();
+        let dead = Owner { start: this.start + 1, ..this };
+        let elsewhere = Owner { namespace: 0, ..this };
+        // a parent of our own, as other tests sweep the usual one
+        let parent = make_below(&hierarchy.mount, &format!("sweep-test-{}", this.pid)).unwrap();
+        let made = [dead, elsewhere].map(|owner| {
+            let path = make_below(&parent, &owner.directory_name(0)).unwrap();
+            Directory { path, version: Version::Two, controllers: Vec::new() }
+        });
+        let mut stack = Stack::new();
+        let members = made.each_ref().map(|made| {
+            let Ok(Entrance::Cloned(entrance)) = made.open_entrance() else { panic!("{made:?} is of version 2") };
+            clone_in_nested_namespace(&mut stack, 0, Some(entrance.as_fd()), &mut || pause()).unwrap()
+        });
+        sweep_below(&parent);
+        let ended = waitid(WaitId::PidFd(members[0].as_fd()), WAIT).unwrap().unwrap();
+        assert_eq!(ended.terminating_signal(), Some(libc::SIGKILL));
+        assert_eq!(made.each_ref().map(|made| made.path.exists()), [false, true]);
+        drop(made);
+        waitid(WaitId::PidFd(members[1].as_fd()), WAIT).unwrap().unwrap();
+        fs::remove_dir(parent).unwrap();
     }
 
     #[test]

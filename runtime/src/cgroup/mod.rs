@@ -8,8 +8,9 @@
 //!
 //! - Only files are used, no daemon: what may be limited is what the files of this machine let us write.
 //! - A container has one cgroup in each hierarchy that keeps one of its limits, and none elsewhere.
-//! - Settings are written before the process joins. The name is `wharf-PID-START-N`, of the process that made it; it removes the
-//!   cgroup when the container has ended, and of a process that was killed the next command does.
+//! - Settings are written before the process joins. The name is `wharf-PID-START-NAMESPACE-N`, of the process that made it; it
+//!   removes the cgroup when the container has ended, and of a process that was killed the next command does. Who is still in it is
+//!   killed: with a pid namespace of its own a container leaves nobody, and in the host's only if its guard was killed.
 //! - A limit that nobody asked for ([`PidsLimit::WherePossible`]) never keeps a container from starting.
 //!
 //! Decision and figures: `docs/adr/0010-cgroups-by-files.md`.
@@ -148,7 +149,7 @@ pub(crate) struct Entrances {
     pub(crate) cloned: Option<OwnedFd>,
 }
 
-/// The cgroup of one container; dropped, it is removed.
+/// The cgroup of one container; dropped, it is removed, and whoever is in it is killed.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     directories: Vec<Directory>,

@@ -28,7 +28,7 @@ pub(crate) const TESTS: &[Test] = tests![
     the_next_command_removes_what_a_killed_one_left,
 ];
 
-fn may_limit(runtime: &Runtime) -> bool {
+pub(crate) fn may_limit(runtime: &Runtime) -> bool {
     if runtime.privilege() != Privilege::Root {
         println!("  (only root can always make cgroups)");
     }

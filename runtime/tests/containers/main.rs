@@ -14,6 +14,7 @@ mod image;
 mod isolation;
 mod limits;
 mod mounts;
+mod namespaces;
 mod process;
 mod security;
 mod terminal;
@@ -21,7 +22,7 @@ mod unprivileged;
 
 use std::process::ExitCode;
 
-use runtime::Runtime;
+use runtime::{Namespace, Runtime};
 
 /// A test: its name, what it does.
 type Test = (&'static str, fn(&Runtime));
@@ -35,7 +36,8 @@ macro_rules! tests {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["--hold", rootfs, command @ ..] => process::hold(rootfs, command),
+        ["--hold", rootfs, command @ ..] => process::hold(rootfs, command, Namespace::Own),
+        ["--hold-among-the-hosts", rootfs, command @ ..] => process::hold(rootfs, command, Namespace::Host),
         ["--single-id", rootfs] => unprivileged::single_id(rootfs),
         ["--threads-first"] => unprivileged::threads_first(),
         _ => {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
                 isolation::TESTS,
                 limits::TESTS,
                 mounts::TESTS,
+                namespaces::TESTS,
                 process::TESTS,
                 security::TESTS,
                 terminal::TESTS,

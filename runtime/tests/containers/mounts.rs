@@ -14,6 +14,7 @@ use crate::image::{Image, output, run, start};
 use crate::{Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
+    a_working_directory_in_a_tmpfs_is_made,
     missing_targets_are_made_and_removed_again,
     what_the_container_put_into_a_made_target_stays,
     existing_targets_stay_as_they_are,
@@ -346,4 +347,23 @@ fn a_start_that_fails_in_the_child_names_its_object(runtime: &Runtime) {
     let error = run(runtime, &container).unwrap_err();
     assert_eq!(error.to_string(), "cannot start the container: cannot join the network namespace");
     assert!(!image.path("proc").exists());
+}
+
+fn a_working_directory_in_a_tmpfs_is_made(runtime: &Runtime) {
+    let image = Image::new();
+    let mut container = image.shell("pwd; stat -c '%u %a' .; touch f");
+    let tmpfs = |access| Mount {
+        source: MountSource::Tmpfs(Tmpfs { access, ..Tmpfs::default() }),
+        target: "/scratch".to_owned(),
+    };
+    container.mounts = vec![tmpfs(Access::ReadWrite)];
+    for cwd in ["/scratch/a/b", "/scratch"] {
+        container.cwd = cwd.to_owned();
+        let mode = if cwd == "/scratch" { "1777" } else { "755" };
+        assert_eq!(output(runtime, &container), format!("{cwd}\n0 {mode}"));
+    }
+    assert!(!image.path("scratch").exists());
+    container.mounts = vec![tmpfs(Access::ReadOnly)];
+    container.cwd = "/scratch/a".to_owned();
+    assert!(matches!(run(runtime, &container), Err(RunError::WorkingDirectory { .. })));
 }

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio as ProcessStdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use runtime::{CommandProblem, ExitStatus, RunError, Runtime, Stdio};
+use runtime::{CommandProblem, ExitStatus, Namespace, RunError, Runtime, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -217,20 +217,22 @@ fn a_container_survives_the_thread_that_started_it(runtime: &Runtime) {
     assert_eq!(started.running.wait().unwrap(), ExitStatus::Code(0));
 }
 
-/// `--hold`: starts a container that writes to our standard output, and waits for ever.
-pub(crate) fn hold(rootfs: &str, command: &[&str]) -> ExitCode {
+/// `--hold`: starts a container that writes to our standard output, and waits for ever; `--hold-among-the-hosts`: in the host's pid
+/// namespace.
+pub(crate) fn hold(rootfs: &str, command: &[&str], pid: Namespace) -> ExitCode {
     let runtime = runtime::enter().unwrap();
     let mut container = container(rootfs.as_ref(), command);
     container.user = user(1000, 1000, &[]);
+    container.confinement.namespaces.pid = pid;
     let mut running = runtime.start(&container, Stdio::Inherit).unwrap();
     running.wait().unwrap();
     ExitCode::FAILURE
 }
 
 /// Kills a process that holds a container, and sees the pipe that the container writes to end.
-fn check_dies_with_process(image: &Image, command: &[&str]) {
+pub(crate) fn check_dies_with_process(image: &Image, role: &str, command: &[&str]) {
     let mut holder = Command::new(std::env::current_exe().unwrap())
-        .arg("--hold")
+        .arg(role)
         .arg(image.root())
         .args(command)
         .stdin(ProcessStdio::null())
@@ -252,15 +254,21 @@ fn check_dies_with_process(image: &Image, command: &[&str]) {
 }
 
 fn a_container_dies_with_a_killed_process(_: &Runtime) {
-    check_dies_with_process(&Image::new(), &["sh", "-c", "echo up; sleep 1000"]);
+    check_dies_with_process(&Image::new(), "--hold", &["sh", "-c", "echo up; sleep 1000"]);
 }
 
-fn a_setuid_command_dies_with_a_killed_process_too(_: &Runtime) {
+/// An image with a set-uid `/suid/sh`.
+pub(crate) fn image_with_setuid_shell() -> Image {
     let image = Image::new();
     fs::create_dir(image.path("suid")).unwrap();
     fs::copy(image.path("bin/busybox"), image.path("suid/sh")).unwrap();
     fs::set_permissions(image.path("suid/sh"), fs::Permissions::from_mode(0o4755)).unwrap();
-    check_dies_with_process(&image, &["/suid/sh", "-c", "echo up; sleep 1000"]);
+    image
+}
+
+fn a_setuid_command_dies_with_a_killed_process_too(_: &Runtime) {
+    let image = image_with_setuid_shell();
+    check_dies_with_process(&image, "--hold", &["/suid/sh", "-c", "echo up; sleep 1000"]);
 }
 
 fn two_hundred_starts_beside_threads_that_allocate(runtime: &Runtime) {

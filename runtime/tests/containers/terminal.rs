@@ -20,13 +20,15 @@ fn read_all(mut terminal: impl Read) -> String {
 
 fn the_command_has_a_terminal_of_the_given_size(runtime: &Runtime) {
     let image = Image::new();
-    let mut container = image.shell("tty; stty size; stat -c '%u %a' /dev/pts/0; echo via tty > /dev/tty; id -u");
+    let script =
+        "tty; stty size; stat -c '%u %a' /dev/pts/0; echo via tty > /dev/tty; echo console > /dev/console; id -u";
+    let mut container = image.shell(script);
     for uid in [0, 1000] {
         container.user = user(uid, uid, &[]);
         let size = Size { rows: 31, columns: 117 };
         let mut running = runtime.start(&container, Stdio::Terminal { size }).unwrap();
         let master = std::fs::File::from(running.terminal().unwrap().try_clone().unwrap());
-        assert_eq!(read_all(master), format!("/dev/pts/0\n31 117\n{uid} 620\nvia tty\n{uid}"));
+        assert_eq!(read_all(master), format!("/dev/pts/0\n31 117\n{uid} 620\nvia tty\nconsole\n{uid}"));
         assert_eq!(running.wait().unwrap(), ExitStatus::Code(0));
     }
 }
