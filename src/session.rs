@@ -1,6 +1,6 @@
 //! What a verb works with, each part made when it is first asked for.
 //!
-//! No thread is started before [`Session::block_on`], which only runs after the namespaces were entered.
+//! No thread is started before [`Session::block_on`] and its like, which only runs after the namespaces were entered.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -91,9 +91,18 @@ impl Session {
         sandbox(self.runtime(), dns)
     }
 
+    /// Runs asynchronous work that mostly waits, without starting further threads for it.
+    pub(crate) fn block_on_one_thread<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        Self::run(&mut tokio::runtime::Builder::new_current_thread(), work)
+    }
+
     /// Runs asynchronous work to its end.
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+        Self::run(&mut tokio::runtime::Builder::new_multi_thread(), work)
+    }
+
+    fn run<T>(tokio: &mut tokio::runtime::Builder, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let tokio = tokio.enable_all().build().context("cannot start threads")?;
         let result = tokio.block_on(work);
         tokio.shutdown_timeout(LINGER);
         result

@@ -113,7 +113,7 @@ pub(crate) fn run(args: &RunArgs, session: &Session) -> anyhow::Result<u8> {
     let mut prepared = prepare(args, image, command, session).map_err(not_started)?;
     prepared.container.limits = limits;
     prepared.container.confinement = Confinement { namespaces: args.namespaces.namespaces(), ..confinement };
-    session.block_on(async {
+    session.block_on_one_thread(async {
         let passing = if args.sig_proxy { Passing::ToCommand } else { Passing::None };
         let signals = ForwardedSignals::watch(passing)?;
         let running = session.runtime().start(&prepared.container, prepared.stdio);
