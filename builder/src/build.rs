@@ -186,6 +186,7 @@ async fn image(
         platform: request.platform.clone(),
         cache: request.cache,
         stop: stop.child_token(),
+        interrupt: stop.clone(),
         outputs: Mutex::new(HashMap::new()),
         failure: OnceLock::new(),
         sealing: Mutex::new(Vec::new()),

@@ -12,7 +12,8 @@
 //! - A file op's layer is finished with it, digest and all; a RUN's is frozen, and sealed while later steps run.
 //! - What of the build context was digested for a key is copied as it was then, without looking again.
 //! - A step starts as soon as the files below it are there; their digests are waited for only where a key needs them.
-//! - The first failure stops the other steps; what was finished before is remembered all the same.
+//! - The first failure stops the other steps; what was finished before is remembered all the same. Whoever interrupts does not wait
+//!   for that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -20,7 +21,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, try_join_all};
-use layer_store::{CacheRecord, Lower};
+use layer_store::{CacheRecord, Lower, SealError};
 use oci::{ChainId, DiffId, Platform};
 use tokio_util::sync::CancellationToken;
 
@@ -100,6 +101,8 @@ pub(crate) struct Solver {
     pub(crate) cache: Cache,
     /// Cancelled by the caller or by the first failure.
     pub(crate) stop: CancellationToken,
+    /// Cancelled by the caller only: then what is finished is not remembered either, if that takes time.
+    pub(crate) interrupt: CancellationToken,
     pub(crate) outputs: Mutex<HashMap<NodeId, Shared<BoxFuture<'static, Failable<Output>>>>>,
     pub(crate) failure: OnceLock<Arc<SolveError>>,
     pub(crate) sealing: Mutex<Vec<Layers>>,
@@ -308,8 +311,10 @@ impl Solver {
         let diff_id = match layer {
             Some(Lower::Layer(diff_id)) => Some(diff_id),
             Some(Lower::Frozen(frozen)) => {
-                let seal = move |_: &Self| {
-                    frozen.seal().map(|record| record.diff_id).map_err(|source| StepError::Seal { source })
+                let seal = move |solver: &Self| match frozen.seal(&|| solver.interrupt.is_cancelled()) {
+                    Ok(record) => Ok(record.diff_id),
+                    Err(SealError::Stopped) => Err(StepError::Cancelled),
+                    Err(source) => Err(StepError::Seal { source }),
                 };
                 Some(self.blocking(id, seal).await?)
             }

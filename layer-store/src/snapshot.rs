@@ -81,6 +81,8 @@ pub enum SnapshotError {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each message says what its variant means")]
 pub enum SealError {
+    #[error("stopped")]
+    Stopped,
     #[error("what was written is no layer")]
     Tree(#[from] TreeTarError),
     #[error(transparent)]
@@ -360,8 +362,8 @@ impl FrozenLayer {
     ///
     /// # Errors
     ///
-    /// [`SealError::Tree`] when what was written cannot be put into a tar.
-    pub fn seal(&self) -> Result<LayerRecord, SealError> {
+    /// [`SealError::Tree`] when what was written cannot be put into a tar, [`SealError::Stopped`] once `is_stopped` says so.
+    pub fn seal(&self, is_stopped: &dyn Fn() -> bool) -> Result<LayerRecord, SealError> {
         let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = {
             let state = self.state();
@@ -372,9 +374,12 @@ impl FrozenLayer {
         };
         let store = &self.scratch.store;
         let tree = open(&directory.join("tree"))?;
-        let mut hashing = Hashing(Hasher::new(oci::Algorithm::Sha256));
-        let written = tree_tar::write(&tree, store.overlay_xattrs()?, &mut hashing)?;
-        let record = LayerRecord::built(DiffId(hashing.0.finish()), Form::Tree, &written);
+        let mut hashing = Hashing { hasher: Hasher::new(oci::Algorithm::Sha256), is_stopped };
+        let written = match tree_tar::write(&tree, store.overlay_xattrs()?, &mut hashing) {
+            Err(TreeTarError::Write(_)) if is_stopped() => return Err(SealError::Stopped),
+            written => written?,
+        };
+        let record = LayerRecord::built(DiffId(hashing.hasher.finish()), Form::Tree, &written);
         let mut state = self.state();
         if store.place_layer(&directory, &record)? {
             state.directory = store.layer_path(&record.diff_id);
@@ -411,11 +416,17 @@ impl Drop for Mounted {
     }
 }
 
-struct Hashing(Hasher);
+struct Hashing<'a> {
+    hasher: Hasher,
+    is_stopped: &'a dyn Fn() -> bool,
+}
 
-impl io::Write for Hashing {
+impl io::Write for Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
+        if (self.is_stopped)() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.hasher.update(bytes);
         Ok(bytes.len())
     }
 

@@ -120,7 +120,7 @@ fn a_step_becomes_a_layer(store: &Store) {
     std::fs::create_dir(snapshot.path().join("d")).unwrap();
     std::fs::write(snapshot.path().join("d/new"), "n").unwrap();
     let frozen = Arc::new(snapshot.freeze().unwrap());
-    let record = frozen.seal().unwrap();
+    let record = frozen.seal(&|| false).unwrap();
     // d/, its opaque marker, d/new, and the whiteout of `gone`
     assert_eq!(record.entries, 4);
     let blob = store.layer_blob(&record.diff_id).unwrap();

@@ -101,7 +101,7 @@ fn check(below: &[Vec<u8>], steps: &[Vec<Make>]) {
         let snapshot = place.store.prepare(&layers, Skeleton::None).unwrap();
         changes.iter().for_each(|change| apply(snapshot.path(), change));
         let frozen = Arc::new(snapshot.freeze().unwrap());
-        let record = frozen.seal().unwrap();
+        let record = frozen.seal(&|| false).unwrap();
         let entries = entries_of(&tar_bytes(&place, &place.store.layer_blob(&record.diff_id).unwrap()));
         tars.push(Lower::Layer(write(&other.store, &entries).unwrap().diff_id));
         layers.push(Lower::Frozen(frozen));

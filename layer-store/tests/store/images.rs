@@ -146,7 +146,7 @@ fn a_built_image_gets_a_manifest_once_and_keeps_the_blobs_of_its_base() {
         let base = place.apply(&tar(&[file("base", "0")])).unwrap();
         let snapshot = place.store.prepare(&[layer_store::Lower::Layer(base.clone())], Skeleton::None).unwrap();
         std::fs::write(snapshot.path().join("new"), "n").unwrap();
-        let top = snapshot.freeze().unwrap().seal().unwrap().diff_id;
+        let top = snapshot.freeze().unwrap().seal(&|| false).unwrap().diff_id;
         let id = place.store.add_image(&config(&[base, top], "a")).unwrap();
         let (descriptor, document) = place.store.manifest(&id).unwrap();
         let layers = &document.value().layers;

@@ -92,8 +92,8 @@ fn check(below: &[Vec<u8>], changes: &[Make]) -> LayerRecord {
     changes.iter().for_each(|change| apply(snapshot.path(), change));
     let shown = list(snapshot.path(), Detail::All);
     let frozen = snapshot.freeze().unwrap();
-    let record = frozen.seal().unwrap();
-    assert_eq!(frozen.seal().unwrap(), record);
+    let record = frozen.seal(&|| false).unwrap();
+    assert_eq!(frozen.seal(&|| false).unwrap(), record);
     let blob = place.store.layer_blob(&record.diff_id).unwrap();
 
     let other = Place::new();
@@ -256,7 +256,7 @@ fn tar_of(below: &[Vec<u8>], changes: &[Make]) -> Vec<u8> {
                 rustix::fs::utimensat(CWD, snapshot.path().join(path), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
             }
         }
-        let record = snapshot.freeze().unwrap().seal().unwrap();
+        let record = snapshot.freeze().unwrap().seal(&|| false).unwrap();
         let blob = place.store.layer_blob(&record.diff_id).unwrap();
         bytes = tar_bytes(&place, &blob);
         assert_eq!(Digest::of(&bytes), record.diff_id.0);
@@ -316,7 +316,7 @@ fn a_file_with_a_whiteouts_name_cannot_be_in_a_layer() {
             std::fs::create_dir(snapshot.path().join("d")).unwrap();
             std::fs::write(snapshot.path().join(name), "").unwrap();
             let frozen = Arc::new(snapshot.freeze().unwrap());
-            let error = frozen.seal().unwrap_err();
+            let error = frozen.seal(&|| false).unwrap_err();
             assert!(
                 matches!(&error, SealError::Tree(TreeTarError::ReservedName { path }) if path == Path::new(name)),
                 "{error:?}"

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layer_store::{Lower, Skeleton, SnapshotError};
+use layer_store::{Lower, SealError, Skeleton, SnapshotError};
 
 use crate::place::{Detail, Place, describe, in_mount_namespace, list};
 use crate::tar::{Entry, directory, file, tar};
@@ -26,7 +26,7 @@ fn steps_stack_on_frozen_layers_before_and_after_they_are_sealed() {
         let second = place.store.prepare(&stack, Skeleton::None).unwrap();
         let before = list(second.path(), Detail::Names);
         // sealing renames a directory that is mounted
-        let record = std::thread::scope(|scope| scope.spawn(|| first.seal().unwrap()).join().unwrap());
+        let record = std::thread::scope(|scope| scope.spawn(|| first.seal(&|| false).unwrap()).join().unwrap());
         assert_eq!(list(second.path(), Detail::Names), before);
         write(second.path(), "two", "2");
         std::fs::remove_file(second.path().join("one")).unwrap();
@@ -36,7 +36,7 @@ fn steps_stack_on_frozen_layers_before_and_after_they_are_sealed() {
         let view = place.store.view(&stack).unwrap();
         assert_eq!(list(view.path(), Detail::Names), "base `0`\ntwo `2`\n");
         drop(view);
-        let sealed = second.seal().unwrap().diff_id;
+        let sealed = second.seal(&|| false).unwrap().diff_id;
         let layers = [base[0].clone(), Lower::Layer(record.diff_id), Lower::Layer(sealed)];
         let view = place.store.view(&layers).unwrap();
         assert_eq!(list(view.path(), Detail::Names), "base `0`\ntwo `2`\n");
@@ -78,13 +78,30 @@ fn a_snapshot_that_is_still_used_does_not_freeze() {
 }
 
 #[test]
+fn a_seal_ends_when_it_is_stopped_however_much_is_left() {
+    in_mount_namespace(|| {
+        let place = Place::new();
+        let snapshot = place.store.prepare(&[], Skeleton::None).unwrap();
+        let file = std::fs::File::create(snapshot.path().join("x")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        drop(file);
+        let frozen = snapshot.freeze().unwrap();
+        let asked = std::cell::Cell::new(0);
+        let stop_at_the_third = || asked.replace(asked.get() + 1) > 1;
+        assert!(matches!(frozen.seal(&stop_at_the_third), Err(SealError::Stopped)));
+        drop(frozen);
+        assert_eq!(place.leftovers(), Vec::<PathBuf>::new());
+    });
+}
+
+#[test]
 fn mount_points_are_there_and_never_enter_a_layer() {
     in_mount_namespace(|| {
         let place = Place::new();
         let snapshot = place.store.prepare(&[], Skeleton::MountPoints).unwrap();
         let expected = "dev /\netc /\netc/hostname ``\netc/hosts ``\netc/resolv.conf ``\nproc /\nsys /\n";
         assert_eq!(list(snapshot.path(), Detail::Names), expected);
-        let record = snapshot.freeze().unwrap().seal().unwrap();
+        let record = snapshot.freeze().unwrap().seal(&|| false).unwrap();
         assert_eq!((record.tar_size, record.entries), (1024, 0));
     });
 }
