@@ -151,7 +151,7 @@ compare_trees() {
     # What a container always mounts over is left out.
     # shellcheck disable=SC2016 # expanded by the shell inside
     list='cd "$0" || exit; skip="( -path ./proc -o -path ./sys -o -path ./dev -o -path ./etc/hosts -o -path ./etc/hostname
-        -o -path ./etc/resolv.conf ) -prune"; set -f; export LC_ALL=C
+        -o -path ./etc/resolv.conf -o -path ./.dockerenv ) -prune"; set -f; export LC_ALL=C
         { find . -xdev $skip -o -type d -printf "%p d %m '"$owner"'\n" -o -printf "%p %y %m '"$owner"' %s %Ts %l\n"
           find . -xdev $skip -o -type f -exec sha256sum {} +; } | sort'
     wharf run --rm --user 0 deb-figlet sh -c "$list" / >"$work/tree-of-wharf"
@@ -224,10 +224,10 @@ bad_input() {
     has_one_hint
 
     step 'Bad input: what is not built yet is refused by name and line'
-    printf 'FROM %s\nRUN --mount=type=cache,target=/cache true\n' "$BASE" | context not-built
+    printf 'FROM %s\nRUN --device=vendor.com/class=x true\n' "$BASE" | context not-built
     refused 1 wharf build -t bad not-built
     # shellcheck disable=SC2016 # backticks of the message
-    has '`RUN --mount` is not built yet' 'Dockerfile:2'
+    has '`RUN --device` is not built yet' 'Dockerfile:2'
 
     step 'Bad input: a registry that is down'
     refused 1 wharf pull localhost:1/base/debian
