@@ -67,22 +67,34 @@ pub(crate) struct NoSuchObject {
 
 /// Shows images.
 pub(crate) fn inspect(args: &InspectArgs, session: &Session) -> anyhow::Result<u8> {
-    let template = match args.format.as_deref() {
+    let look = |store: &Store, name: &String| inspected(store, name).map_err(|error| improved(args, name, error));
+    show((&args.names, args.format.as_deref()), session, look, Inspected::for_templates)
+}
+
+/// Shows what `look` finds under each name, as JSON or through a template, which sees it as `value` says; a name that fails is an
+/// error of its own.
+pub(super) fn show<N, T: Serialize>(
+    (names, format): (&[N], Option<&str>),
+    session: &Session,
+    look: impl Fn(&Store, &N) -> anyhow::Result<T>,
+    value: impl Fn(&T) -> serde_json::Result<Value>,
+) -> anyhow::Result<u8> {
+    let template = match format {
         None | Some("json") => None,
         Some(format) => Some(Template::parse(format)?),
     };
     let store = session.store()?;
     let (mut found, mut failed) = (Vec::new(), Vec::new());
-    for name in &args.names {
-        match inspected(&store, name) {
-            Ok(image) => found.push(image),
-            Err(error) => failed.push(improved(args, name, error)),
+    for name in names {
+        match look(&store, name) {
+            Ok(one) => found.push(one),
+            Err(error) => failed.push(error),
         }
     }
     let text = match template {
-        None => format_json(&found, args.format.is_some())?,
+        None => format_json(&found, format.is_some())?,
         Some(template) => {
-            let lines = found.iter().map(|image| Ok(template.render(&image.for_templates()?)? + "\n"));
+            let lines = found.iter().map(|one| Ok(template.render(&value(one)?)? + "\n"));
             lines.collect::<anyhow::Result<String>>()?
         }
     };
@@ -225,7 +237,7 @@ fn directories(store: &Store, layers: &[DiffId]) -> Option<LayerDirectories> {
 }
 
 /// Writes an array with docker's indent of four blanks, or without any.
-pub(super) fn format_json<T: Serialize>(found: &[T], is_compact: bool) -> io::Result<String> {
+fn format_json<T: Serialize>(found: &[T], is_compact: bool) -> io::Result<String> {
     let mut bytes = Vec::new();
     if is_compact {
         serde_json::to_writer(&mut bytes, found)?;

@@ -6,11 +6,9 @@ use layer_store::{Store, Volume, VolumeName};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::inspect::format_json;
-use crate::ending::Ending;
+use super::inspect::show;
+use crate::age;
 use crate::session::Session;
-use crate::template::Template;
-use crate::{age, output, report};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct VolumeInspectArgs {
@@ -37,29 +35,8 @@ struct Inspected {
 
 /// Shows volumes; one that is not there is an error of its own.
 pub(crate) fn volume_inspect(args: &VolumeInspectArgs, session: &Session) -> anyhow::Result<u8> {
-    let template = match args.format.as_deref() {
-        None | Some("json") => None,
-        Some(format) => Some(Template::parse(format)?),
-    };
-    let store = session.store()?;
-    let (mut found, mut failed) = (Vec::new(), Vec::new());
-    for name in &args.names {
-        match inspected(&store, name) {
-            Ok(volume) => found.push(volume),
-            Err(error) => failed.push(error),
-        }
-    }
-    let text = match template {
-        None => format_json(&found, args.format.is_some())?,
-        Some(template) => {
-            let lines = found.iter().map(|volume| Ok(template.render(&serde_json::to_value(volume)?)? + "\n"));
-            lines.collect::<anyhow::Result<String>>()?
-        }
-    };
-    output::print(&text)?;
-    let has_failed = !failed.is_empty();
-    failed.iter().for_each(report::one_of_several);
-    if has_failed { Err(Ending::Reported.into()) } else { Ok(0) }
+    let value = |volume: &Inspected| serde_json::to_value(volume);
+    show((&args.names, args.format.as_deref()), session, inspected, value)
 }
 
 fn inspected(store: &Store, name: &VolumeName) -> anyhow::Result<Inspected> {
