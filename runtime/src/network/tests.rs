@@ -114,22 +114,25 @@ fn bytes(seed: u64, size: usize) -> Vec<u8> {
     pattern(seed).take(size).collect()
 }
 
+/// Sends `bytes` and ends that direction, and returns what comes back meanwhile.
+fn echoed(stream: &TcpStream, bytes: &[u8]) -> Vec<u8> {
+    let (mut reader, mut writer) = (stream, stream);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            writer.write_all(bytes).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).unwrap();
+        received
+    })
+}
+
 fn a_large_transfer_arrives_unchanged_in_both_directions(kind: DeviceKind) {
     let sent = bytes(1, 64 << 20);
     let attachment = attach(kind);
     let address = serve(echo);
-    let received = inside(attachment.namespace(), || {
-        let stream = connect(address).unwrap();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                (&stream).write_all(&sent).unwrap();
-                stream.shutdown(Shutdown::Write).unwrap();
-            });
-            let mut received = Vec::new();
-            (&stream).read_to_end(&mut received).unwrap();
-            received
-        })
-    });
+    let received = inside(attachment.namespace(), || echoed(&connect(address).unwrap(), &sent));
     assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
 }
 

@@ -56,16 +56,7 @@ fn a_published_port_carries_much_in_both_directions(kind: DeviceKind) {
     let sent = bytes(11, 64 << 20);
     let (attachment, address) = publish(kind, Protocol::Tcp);
     serve_inside(&attachment, echo);
-    let stream = reach(address);
-    let received = thread::scope(|scope| {
-        scope.spawn(|| {
-            (&stream).write_all(&sent).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-        });
-        let mut received = Vec::new();
-        (&stream).read_to_end(&mut received).unwrap();
-        received
-    });
+    let received = echoed(&reach(address), &sent);
     assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
 }
 
