@@ -8,10 +8,11 @@
 //! - The blob's digest and the layer's diff ID are compared before anything is visible; a failed apply leaves nothing.
 //! - Layers are independent of each other: none is looked at while another is applied.
 //!
-//! In `decompress`: gzip and zstd. In `entries`: the tar reader. In `tree`: how an entry becomes a file.
+//! In `decompress`: gzip and zstd. In `entries`: the tar reader. In `meaning`: what an entry asks for. In `tree`: how it becomes a file.
 
 mod decompress;
 pub(crate) mod entries;
+pub(crate) mod meaning;
 mod pax;
 pub(crate) mod tree;
 
