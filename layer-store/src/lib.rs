@@ -14,6 +14,7 @@
 //! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
 //! | `layers`, `apply`, `tree_tar`, `compress` | layers, from a blob to a tree and back |
 //! | `tar_layer`, `tree_form` | layers that are written as tars, and their trees when somebody mounts them |
+//! | `index` | EROFS images that show a tar's entries as files |
 //! | `unpack` | archives that are no layers |
 //! | `snapshot`, `overlay`, `implied`, `scratch` | mounted stacks of layers |
 //! | `files` | the files of a stack without a mount |
@@ -42,6 +43,8 @@ mod files;
 mod find;
 mod images;
 mod implied;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "no layer has an index yet"))]
+mod index;
 mod layers;
 mod lease;
 mod manifest;
