@@ -30,6 +30,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as layer_store;
+
 mod apply;
 mod blob_writer;
 mod blobs;

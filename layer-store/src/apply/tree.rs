@@ -45,7 +45,6 @@ use parents::Parents;
 /// Bytes that become a hole when all of them are zero.
 const HOLE: usize = 32 << 10;
 
-
 /// A tree that a layer's entries are added to.
 pub(crate) struct TreeBuilder {
     parents: Parents,
@@ -191,7 +190,10 @@ impl TreeBuilder {
         let directory = self.parents.enter(parent)?;
         match fs::mknodat(&directory, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
             Err(Errno::EXIST) => {}
-            made => return made.map_err(write("make", path)),
+            made => {
+                made.map_err(write("make", path))?;
+                return self.xattrs.set_origin(&directory).map_err(write("write", path));
+            }
         }
         let there = sys::look(&directory, hidden).map_err(write("find", path))?;
         if there.is_some_and(|stat| sys::kind(&stat) == FileType::Directory) {

@@ -183,7 +183,9 @@ impl IndexBuilder {
                 }
                 check_place(content, stored)?;
                 match regions {
-                    Some(regions) => NodeKind::Sparse { size: *size, chunks: Box::new(Chunks::new(regions, *size, content)?) },
+                    Some(regions) => {
+                        NodeKind::Sparse { size: *size, chunks: Box::new(Chunks::new(regions, *size, content)?) }
+                    }
                     None => NodeKind::File { size: *size, content },
                 }
             }

@@ -160,7 +160,8 @@ impl IndexImage {
         let (start, size) = match &node.kind {
             NodeKind::Directory(_) | NodeKind::Symlink(_) => {
                 let first = if shape.blocks == 0 { NO_BLOCK } else { self.data + self.places[id.index()].block };
-                let size = if let NodeKind::Symlink(target) = &node.kind { target.len() } else { self.directory_size(id) };
+                let size =
+                    if let NodeKind::Symlink(target) = &node.kind { target.len() } else { self.directory_size(id) };
                 (first, size as u64)
             }
             NodeKind::File { size, .. } | NodeKind::Sparse { size, .. } => match chunks(&node.kind) {
@@ -176,7 +177,13 @@ impl IndexImage {
     }
 
     /// Writes what lies behind a node's inode and its attributes.
-    fn write_rest(&self, id: NodeId, node: &Node, layout: Layout, output: &mut Output<'_, impl Write>) -> io::Result<()> {
+    fn write_rest(
+        &self,
+        id: NodeId,
+        node: &Node,
+        layout: Layout,
+        output: &mut Output<'_, impl Write>,
+    ) -> io::Result<()> {
         match (&node.kind, layout) {
             (NodeKind::Directory(_), Layout::Inline) => {
                 output.write(&self.directory_blocks(id).last().unwrap_or_default())

@@ -134,7 +134,9 @@ impl Nodes {
     /// The entries of a directory, sorted by the bytes of their names.
     pub(super) fn children(&self, directory: NodeId) -> impl Iterator<Item = (&[u8], NodeId)> {
         let (from, to) = (key(directory, b""), key(NodeId(directory.0 + 1), b""));
-        self.names.range::<[u8], _>((Bound::Included(&from[..]), Bound::Excluded(&to[..]))).map(|(key, node)| (&key[4..], *node))
+        self.names
+            .range::<[u8], _>((Bound::Included(&from[..]), Bound::Excluded(&to[..])))
+            .map(|(key, node)| (&key[4..], *node))
     }
 
     /// All names, each with the directory that it is in and what it leads to.

@@ -5,8 +5,8 @@
 
 use rustix::io::Errno;
 
-use super::nodes::{Directory, Node, NodeId, NodeKind, Nodes};
 use super::IndexFault;
+use super::nodes::{Directory, Node, NodeId, NodeKind, Nodes};
 use crate::apply::meaning::{MAX_IMPLIED, MAX_LINKS, NAME_MAX, PATH_MAX, refused, write};
 
 /// Components of links' targets that are walked for one layer, at most: some thousand for each link would take hours.
