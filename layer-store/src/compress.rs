@@ -24,7 +24,7 @@ use oci::{Algorithm, BlobError, Descriptor, DiffId, Hasher, MediaType};
 use crate::file_error::failed;
 use crate::lease::Held;
 use crate::overlay::OverlayXattrs;
-use crate::tar_layer::TAR;
+use crate::tar_form::TAR;
 use crate::tree_tar::{self, TreeTarError};
 use crate::{FileError, LayerError, Store};
 
@@ -110,7 +110,7 @@ impl Store {
 
 /// What a layer's tar comes from.
 enum Source {
-    Tar(File),
+    Tar(io::Take<File>),
     Tree(OwnedFd, OverlayXattrs),
 }
 
@@ -123,7 +123,7 @@ impl Source {
     }
 }
 
-fn copy(file: &mut File, tar: &mut impl Write) -> Result<(), TreeTarError> {
+fn copy(file: &mut impl Read, tar: &mut impl Write) -> Result<(), TreeTarError> {
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer) {

@@ -13,6 +13,8 @@
 //!
 //! - Nothing is opened by path. The parent of an entry is resolved from the handle of the root, as if that were `/`; the last
 //!   component is never followed.
+//! - An owner that this user namespace does not have is an error where files are all that stays of the entries. The files of a layer may
+//!   belong to somebody else here, which is counted: its blob or tar still tells the true owners, and is what goes out.
 //! - Links of this layer are followed on the way to a parent; other layers are not consulted.
 //! - The modification time of a directory is restored when the next entry is in another one.
 
@@ -34,7 +36,7 @@ use super::meaning::{MAX_HOLES, MISSING_TARGET, Meaning, clean_path, meaning, re
 use crate::FileError;
 use crate::file_error::failed;
 use crate::implied;
-use crate::layers::{Form, LayerRecord, Skipped};
+use crate::layers::{Form, LayerRecord, Origin, Skipped};
 use crate::overlay::{OverlayXattrs, is_kept};
 use crate::remove_tree::remove_at;
 use crate::sys::{self, Time};
@@ -49,12 +51,22 @@ const HOLE: usize = 32 << 10;
 pub(crate) struct TreeBuilder {
     parents: Parents,
     xattrs: OverlayXattrs,
+    foreign_owner: ForeignOwner,
     holes: u64,
     content_size: u64,
     entries: u64,
     skipped: Skipped,
     has_root: bool,
     is_opaque: bool,
+}
+
+/// What becomes of a file whose owner this user namespace does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForeignOwner {
+    /// It is refused.
+    Refused,
+    /// It belongs to the namespace's root, and is counted.
+    Counted,
 }
 
 /// What went wrong with one entry: its bytes, itself, or the file system.
@@ -94,13 +106,15 @@ struct Place<'a> {
 }
 
 impl TreeBuilder {
-    pub(crate) fn new(tree: &Path, xattrs: OverlayXattrs) -> Result<Self, FileError> {
+    pub(crate) fn new(tree: &Path, xattrs: OverlayXattrs, foreign_owner: ForeignOwner) -> Result<Self, FileError> {
         let root = sys::open_directory(tree).map_err(failed("open", tree))?;
         fs::fchmod(&root, Mode::from_raw_mode(0o755)).map_err(failed("write", tree))?;
         fs::futimens(&root, &sys::timestamps(Time::default())).map_err(failed("write", tree))?;
         let parents = Parents::new(root, xattrs);
         let skipped = Skipped::default();
-        Ok(Self { parents, xattrs, holes: 0, content_size: 0, entries: 0, skipped, has_root: false, is_opaque: false })
+        let (holes, content_size, entries) = (0, 0, 0);
+        let (has_root, is_opaque) = (false, false);
+        Ok(Self { parents, xattrs, foreign_owner, holes, content_size, entries, skipped, has_root, is_opaque })
     }
 
     /// Adds one entry, reading its content from `entries`.
@@ -141,6 +155,7 @@ impl TreeBuilder {
             entries: self.entries,
             blobs: Vec::new(),
             skipped: self.skipped,
+            origin: Origin::Received,
             implied: implied.iter().map(|path| implied::write_path(path)).collect(),
             has_root: self.has_root,
             is_opaque: self.is_opaque,
@@ -303,15 +318,14 @@ impl TreeBuilder {
     }
 
     fn set_file(&mut self, file: &File, path: &[u8], entry: &Entry) -> Result<(), ApplyError> {
-        fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))).map_err(owner(path, entry))?;
+        self.set_owner(path, entry, |uid, gid| fs::fchown(file, uid, gid))?;
         fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(write("write", path))?;
         self.set_xattrs(entry, path, |name, value| fs::fsetxattr(file, name, value, XattrFlags::empty()))?;
         fs::futimens(file, &sys::timestamps(entry.modified)).map_err(write("write", path))
     }
 
     fn set_directory(&mut self, directory: &OwnedFd, path: &[u8], entry: &Entry) -> Result<(), ApplyError> {
-        fs::fchown(directory, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-            .map_err(owner(path, entry))?;
+        self.set_owner(path, entry, |uid, gid| fs::fchown(directory, uid, gid))?;
         fs::fchmod(directory, Mode::from_raw_mode(entry.mode)).map_err(write("write", path))?;
         self.set_xattrs(entry, path, |name, value| fs::fsetxattr(directory, name, value, XattrFlags::empty()))?;
         fs::futimens(directory, &sys::timestamps(entry.modified)).map_err(write("write", path))
@@ -320,8 +334,7 @@ impl TreeBuilder {
     fn set_other(&mut self, place: Place<'_>, entry: &Entry) -> Result<(), ApplyError> {
         let Place { directory, name, path } = place;
         let no_follow = AtFlags::SYMLINK_NOFOLLOW;
-        fs::chownat(directory, name, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)), no_follow)
-            .map_err(owner(path, entry))?;
+        self.set_owner(path, entry, |uid, gid| fs::chownat(directory, name, uid, gid, no_follow))?;
         if !matches!(entry.kind, Kind::Symlink(_)) {
             // follows nothing: this process has just made `name`, and nobody else writes here
             fs::chmodat(directory, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
@@ -330,6 +343,24 @@ impl TreeBuilder {
         let through = sys::through(directory.as_fd(), name);
         self.set_xattrs(entry, path, |name, value| fs::lsetxattr(&through, name, value, XattrFlags::empty()))?;
         fs::utimensat(directory, name, &sys::timestamps(entry.modified), no_follow).map_err(write("write", path))
+    }
+
+    fn set_owner(
+        &mut self,
+        path: &[u8],
+        entry: &Entry,
+        chown: impl FnOnce(Option<Uid>, Option<Gid>) -> Result<(), Errno>,
+    ) -> Result<(), ApplyError> {
+        let (uid, gid) = (entry.uid, entry.gid);
+        match chown(Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            Ok(()) => Ok(()),
+            Err(Errno::INVAL) if self.foreign_owner == ForeignOwner::Counted => {
+                self.skipped.owners += 1;
+                Ok(())
+            }
+            Err(Errno::INVAL) => Err(ApplyError::Owner { path: shown(path), uid, gid, source: Errno::INVAL.into() }),
+            Err(error) => Err(write("give an owner to", path)(error)),
+        }
     }
 
     fn set_xattrs(
@@ -370,12 +401,4 @@ fn write_or_skip(mut file: &File, content: &[u8]) -> io::Result<bool> {
         }
     }
     Ok(ends_in_hole)
-}
-
-fn owner(path: &[u8], entry: &Entry) -> impl FnOnce(Errno) -> ApplyError {
-    let (uid, gid) = (entry.uid, entry.gid);
-    move |error| match error {
-        Errno::INVAL => ApplyError::Owner { path: shown(path), uid, gid, source: error.into() },
-        error => write("give an owner to", path)(error),
-    }
 }

@@ -13,7 +13,7 @@ use super::{IndexFault, IndexImage, Unsuitable, xattrs};
 use crate::apply::entries::{Entry, Kind};
 use crate::apply::meaning::{MAX_HOLES, MISSING_TARGET, Meaning, clean_path, meaning, refused, write};
 use crate::implied;
-use crate::layers::{Form, LayerRecord, Skipped};
+use crate::layers::{Form, LayerRecord, Origin, Skipped};
 
 /// Entries of a layer, at most.
 const MAX_ENTRIES: u64 = 400_000;
@@ -102,6 +102,7 @@ impl IndexBuilder {
             entries: self.entries,
             blobs: Vec::new(),
             skipped: self.skipped,
+            origin: Origin::Received,
             implied: self.nodes.implied().iter().map(|path| implied::write_path(path)).collect(),
             has_root: self.has_root,
             is_opaque: self.nodes[NodeId::ROOT].directory().is_some_and(|root| root.is_opaque),
@@ -123,7 +124,7 @@ impl IndexBuilder {
             Some(there) if !is_replaced => there,
             _ => {
                 self.nodes.remove(directory, name);
-                self.nodes.insert(directory, name, Node::new(Directory::new(directory)))?
+                self.nodes.insert(directory, name, Node::new(NodeKind::Directory(Directory::new(directory))))?
             }
         };
         if is_replaced {

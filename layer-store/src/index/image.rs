@@ -17,13 +17,12 @@ use std::io::{self, Write};
 
 use super::Unsuitable;
 use super::format::{
-    BLOCK, CHECKSUM, DIRENT, HEAD, INODE, Inode, Layout, MAX_XATTRS, NO_BLOCK, ROOT, SLOT, SUPERBLOCK, Superblock,
-    XATTR_HEADER, checksum, chunk, chunk_format, kind, put,
+    BLOCK, BLOCK_SIZE, CHECKSUM, DIRENT, HEAD, INODE, INODES, Inode, Layout, MAX_XATTRS, NO_BLOCK, SLOT, SUPERBLOCK,
+    Superblock, XATTR_HEADER, checksum, chunk, chunk_format, kind, put,
 };
 use super::nodes::{Node, NodeId, NodeKind, Nodes};
 use super::xattrs::PREFIXES;
 
-const BLOCK_SIZE: usize = BLOCK as usize;
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 const ORIGIN: &[u8] = b"trusted.overlay.origin";
 
@@ -61,7 +60,8 @@ impl IndexImage {
     pub(super) fn new(nodes: Nodes, tar_size: u64) -> Result<Self, Unsuitable> {
         let tar_blocks = u32::try_from(tar_size / BLOCK).map_err(|_| Unsuitable::TarTooLarge)?;
         let places = vec![Place::default(); nodes.all().count()];
-        let mut image = Self { nodes, places, superblock: Superblock { inodes: 0, blocks: 0, tar_blocks }, data: 0 };
+        let mut image =
+            Self { nodes, places, superblock: Superblock { root: 0, inodes: 0, blocks: 0, tar_blocks }, data: 0 };
         image.note_whiteouts();
         image.lay_out()?;
         Ok(image)
@@ -114,7 +114,7 @@ impl IndexImage {
     /// Gives each node its place.
     fn lay_out(&mut self) -> Result<(), Unsuitable> {
         let mut places = self.places.clone();
-        let (mut end, mut blocks, mut inodes) = (ROOT, 0, 0);
+        let (mut end, mut blocks, mut inodes) = (INODES, 0, 0);
         for (id, node) in self.written() {
             let core = INODE + self.xattrs(id, node)?.len();
             let shape = self.shape(id, node, core);
@@ -130,8 +130,10 @@ impl IndexImage {
             inodes += 1;
         }
         let data = end.max(HEAD as u64).div_ceil(BLOCK);
+        // the root is the first, in one of the first blocks
+        let root = u16::try_from(places[NodeId::ROOT.index()].nid).map_err(|_| Unsuitable::TooMuchMetadata)?;
         (self.places, self.data) = (places, narrow(data)?);
-        self.superblock = Superblock { inodes, blocks: narrow(data + blocks)?, ..self.superblock };
+        self.superblock = Superblock { root, inodes, blocks: narrow(data + blocks)?, ..self.superblock };
         Ok(())
     }
 

@@ -90,8 +90,9 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn new(parent: NodeId) -> NodeKind {
-        NodeKind::Directory(Self { parent, is_opaque: false, is_implied: false })
+    /// One that has an entry, and hides nothing.
+    pub(super) fn new(parent: NodeId) -> Self {
+        Self { parent, is_opaque: false, is_implied: false }
     }
 }
 
@@ -119,7 +120,11 @@ impl IndexMut<NodeId> for Nodes {
 
 impl Nodes {
     pub(super) fn new() -> Self {
-        Self { nodes: vec![Node::new(Directory::new(NodeId::ROOT))], names: BTreeMap::new(), bytes: 0 }
+        Self {
+            nodes: vec![Node::new(NodeKind::Directory(Directory::new(NodeId::ROOT)))],
+            names: BTreeMap::new(),
+            bytes: 0,
+        }
     }
 
     /// All nodes with their ids, those that are gone too.
@@ -177,7 +182,9 @@ impl Nodes {
         while let Some(key) = keys.pop() {
             let Some(id) = self.names.remove(&key) else { continue };
             if self[id].directory().is_some() {
-                self[directory_of(&key)].links -= 1;
+                // the directory that it is in may be gone
+                let parent = &mut self[directory_of(&key)];
+                parent.links = parent.links.saturating_sub(1);
                 self[id].links = 0;
                 keys.extend(self.children(id).map(|(name, _)| self::key(id, name)));
             } else {

@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, mount};
 
 use super::place::{Detail, describe, list, xattrs};
 use crate::apply::entries::Entries;
-use crate::apply::tree::{Fault, TreeBuilder};
+use crate::apply::tree::{Fault, ForeignOwner, TreeBuilder};
 use crate::implied::Metadata;
 use crate::index::{Found, IndexBuilder, IndexFault, IndexFile, Indexed, IndexedKind, Unsuitable};
 use crate::layers::LayerRecord;
@@ -47,7 +47,7 @@ pub(super) fn index(tar: &[u8]) -> Result<(LayerRecord, Vec<u8>), Refusal> {
     let mut entries = Entries::new(Cursor::new(tar));
     let mut builder = IndexBuilder::new();
     while let Some(entry) = entries.next().map_err(Refusal::Tar)? {
-        let content = entries.position().map_err(Refusal::Tar)?;
+        let content = entries.position();
         builder.add(&entry, content).map_err(broken)?;
     }
     let (record, image) = builder.finish(tar.len() as u64).map_err(broken)?;
@@ -63,7 +63,7 @@ pub(super) fn tree(tar: &[u8], directory: &Path) -> Result<LayerRecord, Refusal>
         Fault::Apply(error) => Refusal::Apply(error),
     };
     let mut entries = Entries::new(tar);
-    let mut builder = TreeBuilder::new(directory, OverlayXattrs::Trusted).unwrap();
+    let mut builder = TreeBuilder::new(directory, OverlayXattrs::Trusted, ForeignOwner::Refused).unwrap();
     while let Some(entry) = entries.next().map_err(Refusal::Tar)? {
         builder.add(&entry, &mut entries).map_err(broken)?;
     }
