@@ -189,8 +189,7 @@ impl LayerJob {
         progress.completed(&short);
         if skipped.owners > 0 {
             progress.note(&format!(
-                "{short}: {} files have owners that you cannot give to files here, and are root's in containers; a push keeps the true \
-                 owners",
+                "{short}: files with owners that you cannot give here: {}; they are root's in containers, and a push keeps the true owners",
                 skipped.owners
             ));
         }
