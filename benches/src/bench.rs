@@ -8,7 +8,6 @@
 //! All stores are emptied together before a round, as ext4 remembers deleted inodes for minutes and makes new files dearer
 //! for whoever comes next.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use anyhow::Context;
 use crate::figures::Figures;
 use crate::images::Images;
 use crate::interrupt::Interrupt;
-use crate::peer::Peer;
+use crate::peer::{Peer, Tool};
 use crate::registry::Registry;
 use crate::table::{Table, time};
 use crate::workload::Workload;
@@ -43,14 +42,16 @@ pub(crate) struct Bench {
     pub(crate) table: Table,
     /// What was left out, and why.
     pub(crate) notes: Vec<String>,
+    /// Who has failed in the scenario that runs.
+    pub(crate) failed: Vec<Tool>,
 }
 
 /// What one round of a scenario measured: what, and what it cost.
-type Round = anyhow::Result<Vec<(&'static str, Figures)>>;
+type Round = anyhow::Result<Vec<(String, Figures)>>;
 
 impl Bench {
     /// Has every peer do `each` in every round, and adds the figures to the table. A peer that fails is noted, and left out
-    /// of the rounds that follow.
+    /// of the rest of the scenario.
     ///
     /// # Errors
     ///
@@ -59,7 +60,7 @@ impl Bench {
         &mut self,
         peers: &mut [Peer],
         stores: Stores,
-        each: impl FnMut(&mut Self, &Peer, usize) -> Round,
+        each: impl FnMut(&mut Self, &Peer) -> Round,
     ) -> anyhow::Result<()> {
         self.take_turns(peers, stores, self.rounds, each)
     }
@@ -73,7 +74,7 @@ impl Bench {
         &mut self,
         peers: &mut [Peer],
         stores: Stores,
-        each: impl FnMut(&mut Self, &Peer, usize) -> Round,
+        each: impl FnMut(&mut Self, &Peer) -> Round,
     ) -> anyhow::Result<()> {
         self.take_turns(peers, stores, 1, each)
     }
@@ -83,27 +84,32 @@ impl Bench {
         peers: &mut [Peer],
         stores: Stores,
         rounds: usize,
-        mut each: impl FnMut(&mut Self, &Peer, usize) -> Round,
+        mut each: impl FnMut(&mut Self, &Peer) -> Round,
     ) -> anyhow::Result<()> {
-        let mut failed = BTreeSet::new();
         for round in 0..rounds {
-            if stores == Stores::Emptied {
-                peers.iter_mut().try_for_each(Peer::empty)?;
+            for peer in peers.iter_mut().filter(|_| stores == Stores::Emptied) {
+                let emptied = peer.empty();
+                self.keep(peer, emptied.map(|()| vec![]))?;
             }
             for turn in 0..peers.len() {
-                let at = (round + turn) % peers.len();
-                self.interrupt.check()?;
-                if failed.contains(&at) {
-                    continue;
+                let peer = &peers[(round + turn) % peers.len()];
+                if !self.failed.contains(&peer.tool) {
+                    let figures = each(self, peer);
+                    self.keep(peer, figures)?;
                 }
-                match each(self, &peers[at], round) {
-                    Ok(figures) => self.add(&peers[at], &figures),
-                    Err(error) => {
-                        self.interrupt.check()?;
-                        failed.insert(at);
-                        self.note(format!("{} left out: {error:#}", peers[at].tool.name()));
-                    }
-                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds figures to the table, or notes why there are none.
+    fn keep(&mut self, peer: &Peer, figures: Round) -> anyhow::Result<()> {
+        self.interrupt.check()?;
+        match figures {
+            Ok(figures) => self.add(peer, &figures),
+            Err(error) => {
+                self.failed.push(peer.tool);
+                self.note(format!("{} left out: {error:#}", peer.tool.name()));
             }
         }
         Ok(())
@@ -139,7 +145,7 @@ impl Bench {
         self.notes.push(note);
     }
 
-    fn add(&mut self, peer: &Peer, figures: &[(&str, Figures)]) {
+    fn add(&mut self, peer: &Peer, figures: &[(String, Figures)]) {
         for (what, figures) in figures {
             if let (Some(wall), Some(cpu)) = (figures.wall, figures.cpu) {
                 say(&format!("{what}, {}: {} wall, {} CPU", peer.tool.name(), time(wall), time(cpu)));

@@ -1,6 +1,6 @@
-//! Docker's daemon, of our own: its store in a directory, its socket in a temporary one, no network, in a group.
+//! Docker's daemon, of our own: its store in a directory, its socket in `/run`, no network, in a group.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
 use crate::disk::remove;
@@ -21,7 +20,8 @@ const OTHER_CONTAINERD: &str = "/run/containerd/containerd.sock";
 pub(crate) struct DockerDaemon {
     program: Child,
     group: Cgroup,
-    state: TempDir,
+    /// Its socket and what it keeps while it runs; short, as the path of a socket must be.
+    state: PathBuf,
 }
 
 impl DockerDaemon {
@@ -35,7 +35,9 @@ impl DockerDaemon {
         if Path::new(OTHER_CONTAINERD).exists() {
             bail!("`dockerd` would use the containerd of `{OTHER_CONTAINERD}`, whose CPU time is not counted here");
         }
-        let state = tempfile::Builder::new().prefix("wharf-bench-").tempdir().context("cannot make a directory")?;
+        let state = Path::new("/run").join(group.path().trim_start_matches('/').replace('/', "-"));
+        remove(&state)?;
+        fs::create_dir(&state).with_context(|| format!("cannot make `{}`", state.display()))?;
         let output = File::create(log).with_context(|| format!("cannot write `{}`", log.display()))?;
         let errors = output.try_clone().context("cannot write the log of `dockerd`")?;
         let mut command = Command::new("dockerd");
@@ -44,11 +46,11 @@ impl DockerDaemon {
             .arg("--data-root")
             .arg(store)
             .arg("--exec-root")
-            .arg(state.path().join("exec"))
+            .arg(state.join("exec"))
             .arg("--pidfile")
-            .arg(state.path().join("pid"))
+            .arg(state.join("pid"))
             .arg("--host")
-            .arg(host(state.path()))
+            .arg(host(&state))
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
@@ -62,13 +64,13 @@ impl DockerDaemon {
 
     /// What clients need to find it, and nothing of the user's.
     pub(crate) fn flags(&self) -> [String; 4] {
-        let config = self.state.path().join("client").display().to_string();
-        ["--config".to_owned(), config, "--host".to_owned(), host(self.state.path())]
+        let config = self.state.join("client").display().to_string();
+        ["--config".to_owned(), config, "--host".to_owned(), host(&self.state)]
     }
 
     fn wait(&mut self, log: &Path) -> anyhow::Result<()> {
         for _ in 0..600 {
-            if self.state.path().join("sock").exists() {
+            if self.state.join("sock").exists() {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.program.try_wait() {
@@ -98,8 +100,8 @@ impl Drop for DockerDaemon {
         // Containerd ends a little later, and what has hung is not waited for.
         self.group.kill();
         let _ = self.program.wait();
-        // The directory of sockets and of what containerd has mounted; an empty one may stay.
-        let _ = remove(&self.state.path().join("exec"));
+        // The next one removes what cannot be removed now.
+        let _ = remove(&self.state);
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::bench::say;
+
 /// Whether the user wants the program to end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
@@ -33,6 +35,7 @@ impl Interrupt {
                 }
             });
             told.0.store(true, Ordering::Relaxed);
+            say("interrupted; stores are removed, which may take a while");
         });
         Ok(interrupt)
     }

@@ -51,6 +51,12 @@ use crate::peer::{Peer, Surroundings, Tool};
 use crate::registry::Registry;
 use crate::table::Table;
 
+/// What the columns are.
+const LEGEND: &str = "\
+Medians; /wharf: how often what wharf needs that is. CPU: of client, daemon and containers. Memory: the most that no file backs,
+of all of them together. Bytes: sent blobs (w8), or space on the disk (w11).
+";
+
 fn main() -> ExitCode {
     match measure(&Args::parse()) {
         Ok(code) => code,
@@ -74,26 +80,30 @@ fn measure(args: &Args) -> anyhow::Result<ExitCode> {
 
     let inode = fs::metadata(&work).with_context(|| format!("cannot look at `{}`", work.display()))?.ino();
     let group = Cgroup::create(Path::new("/sys/fs/cgroup"), &format!("wharf-bench-{inode}"))?;
+    let registries = group.child("registries")?;
     let mut bench = Bench {
-        registry: Registry::start(&work.join("registry"))?,
-        target: Registry::start(&work.join("target"))?,
+        registry: Registry::start(&work.join("registry"), &registries)?,
+        target: Registry::start(&work.join("target"), &registries)?,
         rounds: usize::try_from(args.rounds)?,
         interrupt: interrupt.clone(),
         table: Table::default(),
         notes: vec![],
+        failed: vec![],
         work,
     };
     let measured = measure_peers(args, &mut bench, &group, &wharf);
     print(&bench)?;
-    put_away(&bench, &group)?;
+    let is_complete = bench.notes.is_empty();
+    put_away(bench, &group)?;
     measured?;
-    Ok(if bench.notes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn measure_peers(args: &Args, bench: &mut Bench, group: &Cgroup, wharf: &Path) -> anyhow::Result<()> {
     bench.images().busybox()?;
     let mut peers = find_peers(args, bench, group, wharf)?;
     for scenario in args.chosen() {
+        bench.failed.clear();
         scenario.measure(bench, &mut peers)?;
     }
     Ok(())
@@ -103,8 +113,11 @@ fn find_peers(args: &Args, bench: &mut Bench, group: &Cgroup, wharf: &Path) -> a
     let (work, interrupt) = (bench.work.clone(), bench.interrupt.clone());
     let busybox = bench.registry.reference("base/busybox:1");
     let around = Surroundings { wharf, work: &work, group, interrupt: &interrupt, busybox: &busybox };
-    let mut peers = vec![];
+    let mut peers: Vec<Peer> = vec![];
     for tool in &args.peers {
+        if peers.iter().any(|peer| peer.tool == *tool) {
+            continue;
+        }
         match Peer::find(*tool, around) {
             Ok(peer) => {
                 say(&format!("{}: {}, `{}`", tool.name(), peer.version, peer.program.display()));
@@ -122,6 +135,7 @@ fn find_peers(args: &Args, bench: &mut Bench, group: &Cgroup, wharf: &Path) -> a
 /// The table, and what is not in it.
 fn print(bench: &Bench) -> anyhow::Result<()> {
     let mut text = bench.table.text();
+    text.push_str(LEGEND);
     for note in &bench.notes {
         text.push_str(note);
         text.push('\n');
@@ -129,10 +143,11 @@ fn print(bench: &Bench) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot print the table")
 }
 
-/// Removes what the next run does not need.
-fn put_away(bench: &Bench, group: &Cgroup) -> anyhow::Result<()> {
-    ["stores", "dockerfiles"].iter().try_for_each(|name| disk::remove(&bench.work.join(name)))?;
-    disk::remove(&bench.target.blobs())?;
+/// Stops the registries, and removes what the next run does not need.
+fn put_away(bench: Bench, group: &Cgroup) -> anyhow::Result<()> {
+    let work = bench.work.clone();
+    drop(bench);
+    ["stores", "dockerfiles", "target"].iter().try_for_each(|name| disk::remove(&work.join(name)))?;
     group.clear()
 }
 

@@ -85,21 +85,16 @@ impl Peer {
     ///
     /// When it is not installed, or a build with one RUN fails, with what the last of its programs said.
     pub(crate) fn find(tool: Tool, around: Surroundings) -> anyhow::Result<Self> {
-        let mut result = Err(anyhow::anyhow!("it is not installed"));
+        let mut why = anyhow::anyhow!("it is not installed");
         for program in tool.programs(around.wharf) {
             around.interrupt.check()?;
-            match run(Command::new(&program).arg("--version")) {
-                Err(_) if result.is_err() && program.components().count() > 1 && !program.exists() => {}
-                Err(error) => result = Err(error),
-                Ok(version) => {
-                    result = Self::new(tool, program, version, around).and_then(|peer| peer.tried(around));
-                }
-            }
-            if result.is_ok() {
-                break;
+            let Ok(version) = run(Command::new(&program).arg("--version")) else { continue };
+            match Self::new(tool, program, version, around).and_then(|peer| peer.tried(around)) {
+                Ok(peer) => return Ok(peer),
+                Err(error) => why = error,
             }
         }
-        result
+        Err(why)
     }
 
     fn new(tool: Tool, program: PathBuf, version: String, around: Surroundings) -> anyhow::Result<Self> {

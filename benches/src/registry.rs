@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::cgroup::Cgroup;
 use crate::disk::remove;
 use crate::measure::run;
 
@@ -16,16 +17,18 @@ use crate::measure::run;
 pub(crate) struct Registry {
     directory: PathBuf,
     port: u16,
+    /// Its own, so that the next run ends it if this one is killed.
+    group: Cgroup,
     program: Child,
 }
 
 impl Registry {
-    /// Starts a registry with the content of `directory`, which may be new.
+    /// Starts a registry with the content of `directory`, which may be new, in the group `group`.
     ///
     /// # Errors
     ///
     /// When `docker-registry` is not installed or does not start.
-    pub(crate) fn start(directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(directory: &Path, group: &Cgroup) -> anyhow::Result<Self> {
         let content = directory.join("content");
         fs::create_dir_all(&content).with_context(|| format!("cannot make `{}`", content.display()))?;
         let listener = TcpListener::bind("127.0.0.1:0").context("no free port on loopback")?;
@@ -40,8 +43,9 @@ impl Registry {
         fs::write(&config, text).with_context(|| format!("cannot write `{}`", config.display()))?;
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let program = command.spawn().context("cannot run `docker-registry` (package docker-registry)")?;
-        let mut registry = Self { directory: directory.to_owned(), port, program };
+        let program =
+            group.enter(|| command.spawn().context("cannot run `docker-registry` (package docker-registry)"))?;
+        let mut registry = Self { directory: directory.to_owned(), port, group: group.clone(), program };
         registry.wait()?;
         Ok(registry)
     }
@@ -80,7 +84,7 @@ impl Registry {
     pub(crate) fn empty(&mut self) -> anyhow::Result<()> {
         self.stop();
         remove(&self.directory)?;
-        *self = Self::start(&self.directory)?;
+        *self = Self::start(&self.directory, &self.group)?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Builds: cached, cold, of many files, and of images that share layers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -17,10 +17,10 @@ const BUSYBOX: &str = "base/busybox:1";
 pub(super) fn cached(bench: &mut Bench, peers: &mut [Peer]) -> anyhow::Result<()> {
     let (context, base) = prepare(bench, Workload::W1)?;
     let dockerfile = bench.dockerfile(&context, "Dockerfile")?;
-    bench.rounds(peers, Stores::Emptied, |_, peer, _| {
+    bench.rounds(peers, Stores::Emptied, |_, peer| {
         peer.measure(&mut peer.pull(&base))?;
         peer.measure(&mut peer.build(&context, &dockerfile, "w1"))?;
-        Ok(vec![("w1 cached", peer.measure(&mut peer.build(&context, &dockerfile, "w1"))?)])
+        Ok(vec![("w1 cached".to_owned(), peer.measure(&mut peer.build(&context, &dockerfile, "w1"))?)])
     })
 }
 
@@ -28,10 +28,9 @@ pub(super) fn cached(bench: &mut Bench, peers: &mut [Peer]) -> anyhow::Result<()
 pub(super) fn cold(bench: &mut Bench, peers: &mut [Peer], workload: Workload) -> anyhow::Result<()> {
     let (context, base) = prepare(bench, workload)?;
     let dockerfile = bench.dockerfile(&context, "Dockerfile")?;
-    let what = if workload == Workload::W2 { "w2 cold" } else { "w6 cold" };
-    bench.rounds(peers, Stores::Emptied, |_, peer, _| {
+    bench.rounds(peers, Stores::Emptied, |_, peer| {
         peer.measure(&mut peer.pull(&base))?;
-        Ok(vec![(what, peer.measure(&mut peer.build(&context, &dockerfile, "cold"))?)])
+        Ok(vec![(format!("{} cold", workload.name()), peer.measure(&mut peer.build(&context, &dockerfile, "cold"))?)])
     })
 }
 
@@ -47,26 +46,16 @@ pub(super) fn files(bench: &mut Bench, peers: &mut [Peer], workload: Workload) -
         .with_context(|| format!("cannot write `{}`", without.display()))?;
 
     let mut change = 0;
-    let labels = if workload == Workload::W3 {
-        [
-            ["w3 cold", "w3 one file", "w3 nothing"],
-            ["w3 COPY only, cold", "w3 COPY only, one file", "w3 COPY only, nothing"],
-        ]
-    } else {
-        [
-            ["w3s cold", "w3s one file", "w3s nothing"],
-            ["w3s COPY only, cold", "w3s COPY only, one file", "w3s COPY only, nothing"],
-        ]
-    };
-    for (dockerfile, [cold, one, nothing]) in [with_run, without].into_iter().zip(labels) {
-        bench.rounds(peers, Stores::Emptied, |_, peer, _| {
+    for (dockerfile, name) in [(with_run, workload.name()), (without, &format!("{} COPY only", workload.name()))] {
+        bench.rounds(peers, Stores::Emptied, |_, peer| {
             let build = || peer.measure(&mut peer.build(&context, &dockerfile, "w3"));
             peer.measure(&mut peer.pull(&base))?;
-            let mut figures = vec![(cold, build()?)];
+            let cold = build()?;
             change += 1;
             touch_one(&context, change)?;
-            figures.extend([(one, build()?), (nothing, build()?)]);
-            Ok(figures)
+            let (one_file, nothing) = (build()?, build()?);
+            let named = |what: &str, figures| (format!("{name}, {what}"), figures);
+            Ok(vec![named("cold", cold), named("one file", one_file), named("nothing", nothing)])
         })?;
     }
     Ok(())
@@ -78,7 +67,7 @@ pub(super) fn shared(bench: &mut Bench, peers: &mut [Peer]) -> anyhow::Result<()
     bench.images().debian()?;
     let dockerfiles: Vec<_> =
         (0..10).map(|number| bench.dockerfile(&context, &format!("Dockerfile.{number}"))).collect::<Result<_, _>>()?;
-    bench.once(peers, Stores::Emptied, |_, peer, _| {
+    bench.once(peers, Stores::Emptied, |_, peer| {
         let empty = peer.space();
         let build = |dockerfile: &Path, number: usize| {
             peer.measure(&mut peer.build(&context, dockerfile, &format!("shared{number}")))
@@ -88,12 +77,13 @@ pub(super) fn shared(bench: &mut Bench, peers: &mut [Peer]) -> anyhow::Result<()
         for (number, dockerfile) in dockerfiles.iter().enumerate().skip(1) {
             build(dockerfile, number)?;
         }
-        Ok(vec![("w11 one image", taken(one, empty)), ("w11 ten images", taken(peer.space(), empty))])
+        let ten = peer.space();
+        Ok(vec![("w11 one image".to_owned(), taken(one, empty)), ("w11 ten images".to_owned(), taken(ten, empty))])
     })
 }
 
 /// Makes a workload on busybox, and returns its context and the base.
-fn prepare(bench: &Bench, workload: Workload) -> anyhow::Result<(std::path::PathBuf, String)> {
+fn prepare(bench: &Bench, workload: Workload) -> anyhow::Result<(PathBuf, String)> {
     bench.images().busybox()?;
     Ok((workload.make(&bench.contexts())?, bench.registry.reference(BUSYBOX)))
 }

@@ -12,17 +12,17 @@ pub(super) fn many_images(bench: &mut Bench, peers: &mut [Peer]) -> anyhow::Resu
     bench.images().many()?;
     let references: Vec<_> =
         (0..MANY).map(|number| bench.registry.reference(&format!("w10/image{number}:1"))).collect();
-    bench.once(peers, Stores::Emptied, |_, peer, _| {
+    bench.once(peers, Stores::Emptied, |_, peer| {
         references.iter().try_for_each(|reference| peer.measure(&mut peer.pull(reference)).map(drop))?;
         Ok(vec![])
     })?;
     let middle = &references[MANY / 2];
-    bench.rounds(peers, Stores::Kept, |_, peer, _| {
-        let mut figures = vec![("w10 images", peer.measure_many(&mut peer.images(), TIMES)?)];
+    bench.rounds(peers, Stores::Kept, |_, peer| {
+        let mut figures = vec![("w10 images".to_owned(), peer.measure_many(&mut peer.images(), TIMES)?)];
         if let Some(mut history) = peer.history(middle) {
-            figures.push(("w10 history", peer.measure_many(&mut history, TIMES)?));
+            figures.push(("w10 history".to_owned(), peer.measure_many(&mut history, TIMES)?));
         }
-        figures.push(("w10 inspect", peer.measure_many(&mut peer.inspect(middle), TIMES)?));
+        figures.push(("w10 inspect".to_owned(), peer.measure_many(&mut peer.inspect(middle), TIMES)?));
         Ok(figures)
     })
 }

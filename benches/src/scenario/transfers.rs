@@ -12,11 +12,12 @@ const IMAGE: &str = "w7/image:1";
 pub(super) fn pull(bench: &mut Bench, peers: &mut [Peer]) -> anyhow::Result<()> {
     bench.images().layers()?;
     let image = bench.registry.reference(IMAGE);
-    bench.rounds(peers, Stores::Emptied, |_, peer, _| {
+    bench.rounds(peers, Stores::Emptied, |_, peer| {
         let pulled = peer.measure(&mut peer.pull(&image))?;
-        let Some(mut mount) = peer.mount(&image) else { return Ok(vec![("w7 pull to mountable", pulled)]) };
+        let mountable = "w7 pull to mountable".to_owned();
+        let Some(mut mount) = peer.mount(&image) else { return Ok(vec![(mountable, pulled)]) };
         let mounted = peer.measure(&mut mount)?;
-        Ok(vec![("w7 pull to mountable", pulled.then(mounted)), ("w7 pull alone", pulled)])
+        Ok(vec![(mountable, pulled.then(mounted)), ("w7 pull alone".to_owned(), pulled)])
     })
 }
 
@@ -27,12 +28,12 @@ pub(super) fn push(bench: &mut Bench, peers: &mut [Peer]) -> anyhow::Result<()> 
     let context = Workload::W7.make(&bench.contexts())?;
     let dockerfile = bench.dockerfile(&context, "Dockerfile")?;
     let image = bench.registry.reference(IMAGE);
-    bench.rounds(peers, Stores::Emptied, |bench, peer, _| {
+    bench.rounds(peers, Stores::Emptied, |bench, peer| {
         peer.measure(&mut peer.pull(&image))?;
         let pulled = push_to_empty(bench, peer, &image)?;
         peer.measure(&mut peer.build(&context, &dockerfile, "built"))?;
         let built = push_to_empty(bench, peer, "built")?;
-        Ok(vec![("w8 push as pulled", pulled), ("w8 push as built", built)])
+        Ok(vec![("w8 push as pulled".to_owned(), pulled), ("w8 push as built".to_owned(), built)])
     })
 }
 
