@@ -3,11 +3,15 @@
 # make check   form, lints, house rules
 # make fuzz    40 CPU minutes of invented Dockerfiles and ignore files
 # make build   the release binary: target/release/wharf
+# make bench   what wharf and its peers cost, as root; BENCH="--peers wharf,docker w2 w7" chooses
 
-.PHONY: build check demo fuzz test
+.PHONY: bench build check demo fuzz test
 
 build:
 	cargo build --release --package wharf
+
+bench: build
+	cargo run --release --package wharf-benches -- $(BENCH)
 
 check:
 	@scripts/check.sh

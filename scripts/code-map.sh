@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly CRATES='oci layer-store http-transport registry-client remote-files ssh-agent runtime builder/dockerfile builder . tests/support fuzz'
+readonly CRATES='oci layer-store http-transport registry-client remote-files ssh-agent runtime builder/dockerfile builder . tests/support benches fuzz'
 
 # Prints the first sentence of a file's `//!` documentation.
 sentence() {

@@ -55,6 +55,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
         &["test-support"],
     ),
     ("test-support", &["oci"], &[]),
+    ("benches", &[], &[]),
 ];
 
 /// Crates that are plain blocking code.
@@ -295,7 +296,7 @@ fn architecture_and_changelog_know_every_crate() {
     for (_, directory) in members() {
         let named = format!("`{directory}/`");
         // The change log is for users, who see the crates that can be used alone.
-        let is_library = !directory.starts_with("tests") && directory != "src";
+        let is_library = !directory.starts_with("tests") && directory != "src" && directory != "benches";
         let pages = if is_library { &["ARCHITECTURE.md", "CHANGELOG.md"][..] } else { &["ARCHITECTURE.md"] };
         let lacking = pages.iter().filter(|page| !text_of(&files, page).contains(&named));
         missing.extend(lacking.map(|page| format!("{page}: {named}")));
