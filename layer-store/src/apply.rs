@@ -10,7 +10,7 @@
 //!
 //! In `decompress`: gzip and zstd. In `entries`: the tar reader. In `tree`: how an entry becomes a file.
 
-mod decompress;
+pub(crate) mod decompress;
 pub(crate) mod entries;
 mod pax;
 pub(crate) mod tree;
@@ -88,10 +88,11 @@ impl Store {
     }
 
     fn open_tar(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<LayerTar, ApplyError> {
-        let compression = layer.media_type.layer_compression();
-        let compression = compression.ok_or_else(|| ApplyError::MediaType { media_type: layer.media_type.clone() })?;
+        if layer.media_type.layer_compression().is_none() {
+            return Err(ApplyError::MediaType { media_type: layer.media_type.clone() });
+        }
         let blob = BlobSource::open(self, layer)?;
-        let tar = decompress::decompress(blob, compression).map_err(|error| unreadable(error, diff_id))?;
+        let tar = decompress::decompress(blob).map_err(|error| unreadable(error, diff_id))?;
         Ok(Hashing { inner: tar, hasher: Hasher::new(diff_id.0.algorithm()), size: 0 })
     }
 

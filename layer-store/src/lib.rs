@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! blob ──apply──▶ layer (tree) ──prepare──▶ active snapshot ──freeze──▶ frozen layer ──seal──▶ layer ──layer_blob──▶ blob
-//!                                  (overlay mount)          (rename)                (diff ID, rename)      (gzip)
+//!                                  (overlay mount)          (rename)                (diff ID, rename)    (encoding)
 //! entries ──begin_tar──▶ layer (tar) ──prepare, view──▶ layer (tree)              layer (tar) ──layer_blob──▶ blob
 //! an image's directory ──fill──▶ volume
 //! layers ──files──▶ what is at a path, without a mount
@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `store`, `lease`, `record` | the directory itself; what running commands hold; small JSON files |
 //! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
-//! | `layers`, `apply`, `tree_tar`, `compress` | layers, from a blob to a tree and back |
+//! | `layers`, `apply`, `tree_tar`, `compress`, `encoding` | layers, from a blob to a tree and back |
 //! | `tar_layer`, `tree_form` | layers that are written as tars, and their trees when somebody mounts them |
 //! | `unpack` | archives that are no layers |
 //! | `snapshot`, `overlay`, `implied`, `scratch` | mounted stacks of layers |
@@ -37,6 +37,7 @@ mod cache_mounts;
 mod compress;
 mod contexts;
 mod copy_up;
+mod encoding;
 mod file_error;
 mod files;
 mod find;
@@ -71,6 +72,7 @@ pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
 pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
 pub use compress::CompressError;
 pub use copy_up::{CopyUp, CopyUpError};
+pub use encoding::{Compression, Encoding, EncodingError};
 pub use file_error::{FileError, RecordError};
 pub use files::{LayerFile, LayerFileKind, LayerFiles, LayerFilesError};
 pub use find::FindError;

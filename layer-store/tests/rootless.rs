@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use layer_store::{ApplyError, Form, Lower, Skeleton, SnapshotError, Store, TarEntry, TarKind};
+use layer_store::{ApplyError, Compression, Form, Lower, Skeleton, SnapshotError, Store, TarEntry, TarKind};
 use oci::{DiffId, MediaType};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
@@ -123,14 +123,14 @@ fn a_step_becomes_a_layer(store: &Store) {
     let record = frozen.seal(&|| false).unwrap();
     // d/, its opaque marker, d/new, and the whiteout of `gone`
     assert_eq!(record.entries, 4);
-    let blob = store.layer_blob(&record.diff_id).unwrap();
+    let blob = store.layer_blob(&record.diff_id, Compression::default()).unwrap();
     let root = store.root().parent().unwrap().join("other");
     let other = Store::open(&root).unwrap();
     let bytes = store.read_blob(&blob.digest, 1 << 20).unwrap();
     other.put_blob(blob.media_type.clone(), &bytes).unwrap();
     other.apply(&blob, &record.diff_id).unwrap();
     std::fs::remove_file(root.join("blobs/sha256").join(blob.digest.hex())).unwrap();
-    assert_eq!(other.layer_blob(&record.diff_id).unwrap(), blob);
+    assert_eq!(other.layer_blob(&record.diff_id, Compression::default()).unwrap(), blob);
     let view = store.view(&[Lower::Layer(lower), Lower::Frozen(frozen)]).unwrap();
     assert_eq!(names(&view.path().join("d")), ["new"]);
     assert_eq!(names(view.path()), ["d"]);
@@ -158,7 +158,7 @@ fn a_layer_that_is_a_tar(store: &Store) {
     assert_eq!(names(view.path()), [""; 0]);
     let record = store.layer(&device).unwrap();
     assert_eq!((record.form, record.skipped.devices), (Form::Both, 1));
-    assert!(store.layer_blob(&device).is_ok());
+    assert!(store.layer_blob(&device, Compression::default()).is_ok());
 
     let foreign = write(TarKind::Fifo, 42);
     let error = store.view(&[Lower::Layer(foreign.clone())]).unwrap_err();
