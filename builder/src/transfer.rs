@@ -110,7 +110,8 @@ impl Transfer {
         tokio::task::spawn_blocking(move || keep(&store, &remote)).await.expect("keeping an image does not panic")
     }
 
-    /// Pushes the image `id` under `name`, its layers compressed as `compression` says; `events` hears of each blob as soon as it is there.
+    /// Pushes the image `id` under `name`, its layers compressed as `compression` says; `events` hears of each blob as soon as
+    /// it is there.
     ///
     /// # Errors
     ///
