@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use layer_store::DriverChoice;
+
 use crate::commands::{
-    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, HistoryArgs, ImagePruneArgs, ImagesArgs,
+    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, HistoryArgs, ImagePruneArgs, ImagesArgs, InfoArgs,
     InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs, VolumeCreateArgs,
     VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };
@@ -27,6 +29,10 @@ pub(crate) struct Cli {
     /// Directory of the store
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub(crate) root: Option<PathBuf>,
+
+    /// How layers become mountable: `auto`, `erofs` (through an index, as root on Linux 6.12 or later) or `tree` (unpacked)
+    #[arg(long, global = true, value_name = "DRIVER", help_heading = "Global options")]
+    pub(crate) storage_driver: Option<DriverChoice>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -59,6 +65,8 @@ pub(crate) enum Command {
     Logout(LogoutArgs),
     /// Show the version
     Version(VersionArgs),
+    /// Show the store, its driver, and the machine
+    Info(InfoArgs),
     /// Try out what this machine allows, and show what would allow more
     Doctor(DoctorArgs),
     /// Manage images
@@ -149,6 +157,8 @@ pub(crate) enum VolumeCommand {
 pub(crate) enum SystemCommand {
     /// Show how much disk the store uses
     Df(DfArgs),
+    /// Show the store, its driver, and the machine
+    Info(InfoArgs),
 }
 
 impl Cli {
@@ -222,6 +232,7 @@ impl Command {
                 ImageCommand::Prune(_) => Self::Image { command },
             },
             Self::Builder { command: BuilderCommand::Build(args) } => Self::Build(args),
+            Self::System { command: SystemCommand::Info(args) } => Self::Info(args),
             other => other,
         }
     }
@@ -234,7 +245,7 @@ impl Command {
             Self::Image { .. } | Self::Builder { .. } | Self::System { .. } => true,
             Self::Volume { command } => matches!(command, VolumeCommand::Prune(_) | VolumeCommand::Rm(_)),
             Self::Images(_) | Self::History(_) | Self::Inspect(_) | Self::Tag(_) => false,
-            Self::Login(_) | Self::Logout(_) | Self::Version(_) | Self::Context { .. } => false,
+            Self::Login(_) | Self::Logout(_) | Self::Version(_) | Self::Info(_) | Self::Context { .. } => false,
             // enters it itself, to tell what keeps it from that
             Self::Doctor(_) => false,
         }
@@ -316,6 +327,7 @@ mod tests {
         assert!(matches!(parse("image rm -f a b"), Ok(Command::Rmi(_))));
         assert!(matches!(parse("builder build ."), Ok(Command::Build(_))));
         assert!(matches!(parse("image prune -a"), Ok(Command::Image { .. })));
+        assert!(matches!(parse("system info"), Ok(Command::Info(_))));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | what | from |
 //! |---|---|
 //! | the store | `--root`, `WHARF_ROOT`; else `/var/lib/wharf` as root, `$XDG_DATA_HOME/wharf` or `~/.local/share/wharf` |
+//! | how layers become mountable | `--storage-driver`, `WHARF_STORAGE_DRIVER` |
 //! | credentials, read and written | `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json` |
 //! | credentials, read only | `$REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json` |
 //! | credential helpers | `PATH` |
@@ -17,12 +18,15 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use http_transport::Proxies;
+use layer_store::{DriverChoice, DriverNameError};
 
 /// How this command was set up by its user and machine.
 #[derive(Debug)]
 pub(crate) struct Config {
     /// The directory of the store.
     pub(crate) root: PathBuf,
+    /// How its layers become mountable.
+    pub(crate) driver: DriverChoice,
     /// docker's `config.json`, which need not exist.
     pub(crate) docker_config: PathBuf,
     /// Further files of credentials, in the order in which they are asked.
@@ -55,17 +59,22 @@ pub(crate) enum Display {
 pub(crate) enum ConfigError {
     #[error("cannot tell where the store is: neither `HOME` nor `XDG_DATA_HOME` is set")]
     NoHome,
+    #[error("`WHARF_STORAGE_DRIVER` cannot be followed")]
+    Driver(#[source] DriverNameError),
 }
 
 impl Config {
-    /// Reads the environment; `root` is the value of `--root`.
+    /// Reads the environment; `root` and `driver` are the values of `--root` and `--storage-driver`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NoHome`] when nothing says where the store is.
-    pub(crate) fn read(root: Option<PathBuf>) -> Result<Self, ConfigError> {
+    /// [`ConfigError::NoHome`] when nothing says where the store is, [`ConfigError::Driver`] when a variable names no driver.
+    pub(crate) fn read(root: Option<PathBuf>, driver: Option<DriverChoice>) -> Result<Self, ConfigError> {
         let is_root = rustix::process::geteuid().is_root();
         let mut config = Self::from_variables(&variable_os, root, is_root)?;
+        if let Some(driver) = driver {
+            config.driver = driver;
+        }
         let is_plain = variable_os("NO_COLOR").is_some() || variable_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = if is_plain { Display::Terminal } else { Display::ColourTerminal };
         if std::io::stderr().is_terminal() {
@@ -89,6 +98,7 @@ impl Config {
         let data = directory("XDG_DATA_HOME").or_else(|| home.as_ref().map(|home| home.join(".local/share")));
         let own = if is_root { Some(PathBuf::from("/var/lib/wharf")) } else { data.map(|data| data.join("wharf")) };
         let root = root.or_else(|| variable("WHARF_ROOT").map(PathBuf::from)).or(own).ok_or(ConfigError::NoHome)?;
+        let driver = text("WHARF_STORAGE_DRIVER").map(|name| name.parse()).transpose().map_err(ConfigError::Driver)?;
         let docker = variable("DOCKER_CONFIG").map(PathBuf::from);
         let docker = docker.unwrap_or_else(|| home.unwrap_or_else(|| PathBuf::from("/")).join(".docker"));
         let auth_files = [
@@ -97,6 +107,7 @@ impl Config {
         ];
         Ok(Self {
             root,
+            driver: driver.unwrap_or_default(),
             docker_config: docker.join("config.json"),
             auth_files: auth_files.into_iter().flatten().collect(),
             path: variable("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
@@ -143,6 +154,13 @@ pub(crate) fn host_hosts() -> String {
     std::fs::read_to_string(Path::new("/etc/hosts")).unwrap_or_default()
 }
 
+/// Returns what this machine's system calls itself; empty when it does not.
+pub(crate) fn host_system_name() -> String {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map(|name| name.trim_matches(['"', '\'']).to_owned()).unwrap_or_default()
+}
+
 fn variable_os(name: &str) -> Option<OsString> {
     raw_variable(name).filter(|value| !value.is_empty())
 }
@@ -173,6 +191,13 @@ mod tests {
         check(&[("HOME", "/root"), ("XDG_DATA_HOME", "/data")], true, "/var/lib/wharf");
         check(&[("HOME", "/home/ana"), ("WHARF_ROOT", "/w")], false, "/w");
         assert!(config(&[], false).is_err());
+    }
+
+    #[test]
+    fn the_storage_driver_is_one_that_there_is() {
+        let read = |name| config(&[("HOME", "/h"), ("WHARF_STORAGE_DRIVER", name)], true).map(|config| config.driver);
+        assert_eq!(read("tree").unwrap(), DriverChoice::Only(layer_store::Driver::Tree));
+        assert!(read("overlay2").is_err());
     }
 
     #[test]

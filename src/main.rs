@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 
 /// Runs a command and returns its exit code; `display` becomes what standard error can show.
 fn wharf(cli: Cli, display: &mut Display) -> anyhow::Result<u8> {
-    let config = Config::read(cli.root)?;
+    let config = Config::read(cli.root, cli.storage_driver)?;
     *display = config.stderr;
     let command = cli.command.short();
     let runtime = command.needs_namespace().then(runtime::enter).transpose();

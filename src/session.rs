@@ -45,7 +45,8 @@ impl Session {
     /// Opens the store.
     pub(crate) fn store(&self) -> anyhow::Result<Store> {
         let root = &self.config.root;
-        Store::open(root).with_context(|| format!("cannot open the store in {}", root.display()))
+        Store::open_with(root, self.config.driver)
+            .with_context(|| format!("cannot open the store in {}", root.display()))
     }
 
     /// Returns the right to run containers.

@@ -129,4 +129,12 @@ impl TransferProgress for TransferReport {
     fn completed(&self, name: &str) {
         self.end(name, "Pull complete");
     }
+
+    fn note(&self, text: &str) {
+        let note = || output::notice(&format!("note: {text}"));
+        match &self.bars {
+            Some(bars) => bars.suspend(note),
+            None => note(),
+        }
+    }
 }

@@ -190,4 +190,8 @@ impl TransferProgress for Forwarded {
     fn moved(&self, name: &str, done: u64, total: u64) {
         self.0.event(Event::Transfer { name, done, total });
     }
+
+    fn note(&self, text: &str) {
+        self.0.event(Event::Note { text });
+    }
 }

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use layer_store::{ApplyError, Compression, ImageError, ImageId, LayerError, ManifestError, Store, TagError};
+use layer_store::{ApplyError, Compression, ImageError, ImageId, LayerError, ManifestError, Skipped, Store, TagError};
 use oci::{BlobError, BlobSink, BlobSource, BlobWriter, Descriptor, DiffId, Reference, Verified};
 use registry_client::{Client, LayerEvent, PullError, Push, PushError, Pushed, RemoteImage};
 use tokio::sync::mpsc::UnboundedSender;
@@ -30,6 +30,9 @@ pub trait TransferProgress: Send + Sync {
 
     /// A layer is complete.
     fn completed(&self, _name: &str) {}
+
+    /// Something the user should know, though nothing failed.
+    fn note(&self, _text: &str) {}
 }
 
 /// Why an image could not be moved.
@@ -183,13 +186,22 @@ impl LayerJob {
         }
         let sink: Arc<dyn BlobSink> = Arc::new(CountedSink { inner: store.clone(), progress: Arc::clone(&progress) });
         client.pull_blob(&self.name, &self.layer, sink).await?;
-        tokio::task::spawn_blocking(move || self.apply(&store)).await.expect("applying a layer does not panic")?;
+        let applied = tokio::task::spawn_blocking(move || self.apply(&store)).await;
+        let skipped = applied.expect("applying a layer does not panic")?;
         progress.completed(&short);
+        if skipped.owners > 0 {
+            progress.note(&format!(
+                "{short}: {} files have owners that you cannot give to files here, and are root's in containers; a push keeps the true \
+                 owners",
+                skipped.owners
+            ));
+        }
         Ok(())
     }
 
-    fn apply(self, store: &Store) -> Result<(), TransferError> {
-        store.apply(&self.layer, &self.diff_id).map_err(|source| TransferError::Apply {
+    fn apply(self, store: &Store) -> Result<Skipped, TransferError> {
+        let applied = store.apply(&self.layer, &self.diff_id).and_then(|()| Ok(store.layer(&self.diff_id)?.skipped));
+        applied.map_err(|source| TransferError::Apply {
             number: self.number,
             total: self.total,
             digest: self.layer.digest.to_string(),

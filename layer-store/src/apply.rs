@@ -1,33 +1,42 @@
-//! Applies a layer: a blob becomes a tree in the store.
+//! Applies a layer: a blob becomes a layer of the store that can be mounted.
 //!
 //! ```text
-//! blob ─verify─▶ decompress ─hash (diff ID)─▶ tar ─entries─▶ tree in tmp/ ─rename─▶ layers/<diff-id>/
+//!                                             ┌─▶ driver `erofs`: kept, and indexed   (`tar_form`) ─┐
+//! blob ─verify─▶ decompress ─hash (diff ID)─▶ tar                                                   tmp/ ─rename─▶ layers/<diff-id>/
+//!                                             └─▶ driver `tree`: entries become files (`tree`) ─────┘
 //! ```
 //!
 //! - Everything streams through fixed buffers; limits bound the number of entries, their metadata, and holes.
 //! - The blob's digest and the layer's diff ID are compared before anything is visible; a failed apply leaves nothing.
 //! - Layers are independent of each other: none is looked at while another is applied.
+//! - Of several commands that apply the same blob one does it, and the others wait and find the layer.
 //!
-//! In `decompress`: gzip and zstd. In `entries`: the tar reader. In `tree`: how an entry becomes a file.
+//! In `decompress`: gzip and zstd. In `entries`: the tar reader. In `meaning`: what an entry asks for. In `tree`: how it becomes a file.
 
 pub(crate) mod decompress;
 pub(crate) mod entries;
+pub(crate) mod meaning;
 mod pax;
 pub(crate) mod tree;
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use oci::{BlobError, BlobSource, Descriptor, DiffId, Hasher, MediaType};
 
+use rustix::fs::FlockOperation;
+
+use crate::driver::Driver;
 use crate::file_error::failed;
+use crate::index::IndexFault;
 use crate::layers::{Form, LayerRecord};
-use crate::remove_tree::remove_tree;
-use crate::{FileError, LayerError, Store};
+use crate::tar_form::{self, TAR};
+use crate::{DriverError, FileError, LayerError, Store, sys};
 
 use entries::Entries;
 pub use entries::TarError;
-use tree::TreeBuilder;
+use tree::{ForeignOwner, TreeBuilder};
 
 /// Why a layer could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +58,8 @@ pub enum ApplyError {
     #[error("layer unpacks to {actual}, but the image config says {expected}")]
     DiffIdMismatch { expected: DiffId, actual: DiffId },
     #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error(transparent)]
     Layer(#[from] LayerError),
     #[error(transparent)]
     File(#[from] FileError),
@@ -68,65 +79,100 @@ impl Store {
     /// the entry that may not be, [`ApplyError::DiffIdMismatch`] when the tar is not the one the config names,
     /// [`ApplyError::Write`] with the path inside the layer for any I/O failure.
     pub fn apply(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
+        let _turn = self.lock_blob(layer)?;
         match self.layer(diff_id) {
             Ok(record) if record.blobs.iter().any(|known| known.digest == layer.digest) => return Ok(()),
             Ok(_) => {
-                let mut tar = self.open_tar(layer, diff_id)?;
+                let mut tar = hashing(self.open_tar(layer, diff_id)?, diff_id);
                 finish(&mut tar, diff_id)?;
             }
             // one whose record cannot be read is made anew
             Err(_) => {
-                let directory = self.temporary_directory("layer")?;
-                let applied = self.apply_in(&directory, layer, diff_id);
-                // the tree has moved away, or failed, or somebody else was faster
-                let removed = remove_tree(&directory);
-                applied?;
-                removed?;
+                let scratch = self.scratch("layer")?;
+                let tar = self.open_tar(layer, diff_id)?;
+                let record = match self.driver()?.driver {
+                    Driver::Erofs => self.keep_layer(&scratch.directory, tar, diff_id)?,
+                    Driver::Tree => self.unpack_layer(&scratch.directory, tar, diff_id)?,
+                };
+                self.place_layer(&scratch.directory, &record)?;
             }
         }
         Ok(self.note_blob(diff_id, layer)?)
     }
 
-    fn open_tar(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<LayerTar, ApplyError> {
+    /// Waits until nobody else applies this blob.
+    fn lock_blob(&self, blob: &Descriptor) -> Result<Option<File>, FileError> {
+        let path = self.blob_path(&blob.digest);
+        match File::open(&path) {
+            Ok(file) => {
+                sys::flock(&file, FlockOperation::LockExclusive).map_err(failed("lock", &path))?;
+                Ok(Some(file))
+            }
+            // reading it says so too
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn open_tar(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Box<dyn Read + Send>, ApplyError> {
         if layer.media_type.layer_compression().is_none() {
             return Err(ApplyError::MediaType { media_type: layer.media_type.clone() });
         }
         let blob = BlobSource::open(self, layer)?;
-        let tar = decompress::decompress(blob).map_err(|error| unreadable(error, diff_id))?;
-        Ok(Hashing { inner: tar, hasher: Hasher::new(diff_id.0.algorithm()), size: 0 })
+        decompress::decompress(blob).map_err(|error| unreadable(error, diff_id))
     }
 
-    fn apply_in(&self, directory: &Path, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
-        let mut tar = self.open_tar(layer, diff_id)?;
+    /// Keeps the tar, with its index; a tar that an index cannot show is unpacked.
+    fn keep_layer(&self, directory: &Path, tar: impl Read, diff_id: &DiffId) -> Result<LayerRecord, ApplyError> {
+        let kept = tar_form::keep(directory, tar, diff_id, &self.0.indexing)?;
+        check(DiffId(kept.digest), diff_id)?;
+        let indexed = kept.index.map_err(IndexFault::Unsuitable).and_then(|index| index.finish(kept.size));
+        match indexed {
+            Ok((record, image)) => {
+                tar_form::write_index(directory, &image)?;
+                Ok(LayerRecord { diff_id: diff_id.clone(), tar_size: kept.size, form: Form::Tar, ..record })
+            }
+            Err(IndexFault::Apply(error)) => Err(error),
+            Err(IndexFault::Unsuitable(_)) => {
+                let path = directory.join(TAR);
+                let tar = File::open(&path).map_err(failed("open", &path))?;
+                let record = self.unpack_layer(directory, tar.take(kept.size), diff_id)?;
+                std::fs::remove_file(&path).map_err(failed("remove", &path))?;
+                Ok(record)
+            }
+        }
+    }
+
+    fn unpack_layer(&self, directory: &Path, tar: impl Read, diff_id: &DiffId) -> Result<LayerRecord, ApplyError> {
+        let mut tar = hashing(tar, diff_id);
         let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
         let tree = directory.join("tree");
         std::fs::create_dir(&tree).map_err(failed("make", &tree))?;
-        let mut builder = TreeBuilder::new(&tree, self.overlay_xattrs()?)?;
+        let mut builder = TreeBuilder::new(&tree, self.overlay_xattrs()?, ForeignOwner::Counted)?;
         let mut entries = Entries::new(&mut tar);
         while let Some(entry) = entries.next().map_err(broken)? {
             builder.add(&entry, &mut entries).map_err(|fault| fault.into_error(diff_id))?;
         }
         let record = builder.finish().map_err(|fault| fault.into_error(diff_id))?;
-
         let tar_size = finish(&mut tar, diff_id)?;
-        let record = LayerRecord { diff_id: diff_id.clone(), tar_size, form: Form::Tree, ..record };
-        self.place_layer(directory, &record)?;
-        Ok(())
+        Ok(LayerRecord { diff_id: diff_id.clone(), tar_size, form: Form::Tree, ..record })
     }
 }
 
-type LayerTar = Hashing<Box<dyn Read + Send>>;
+fn hashing<R>(tar: R, diff_id: &DiffId) -> Hashing<R> {
+    Hashing { inner: tar, hasher: Hasher::new(diff_id.0.algorithm()), size: 0 }
+}
 
 /// Reads what is left, compares the diff ID, and returns the bytes of the whole tar.
 ///
 /// What follows the end of the archive still counts, for the diff ID and for the blob's digest.
-fn finish(tar: &mut LayerTar, diff_id: &DiffId) -> Result<u64, ApplyError> {
+fn finish<R: Read>(tar: &mut Hashing<R>, diff_id: &DiffId) -> Result<u64, ApplyError> {
     io::copy(tar, &mut io::sink()).map_err(|error| unreadable(error, diff_id))?;
-    let actual = DiffId(tar.hasher.clone().finish());
-    if actual != *diff_id {
-        return Err(ApplyError::DiffIdMismatch { expected: diff_id.clone(), actual });
-    }
+    check(DiffId(tar.hasher.clone().finish()), diff_id)?;
     Ok(tar.size)
+}
+
+fn check(actual: DiffId, expected: &DiffId) -> Result<(), ApplyError> {
+    if actual == *expected { Ok(()) } else { Err(ApplyError::DiffIdMismatch { expected: expected.clone(), actual }) }
 }
 
 fn unreadable(error: io::Error, diff_id: &DiffId) -> ApplyError {

@@ -28,7 +28,7 @@ use crate::apply::decompress::decompress;
 use crate::file_error::failed;
 use crate::lease::Held;
 use crate::overlay::OverlayXattrs;
-use crate::tar_layer::TAR;
+use crate::tar_form::TAR;
 use crate::tree_tar::{self, TreeTarError};
 use crate::{Compression, Encoding, FileError, LayerError, Store};
 

@@ -16,7 +16,7 @@ use std::thread;
 use rustix::io::Errno;
 
 use crate::apply::entries::Entries;
-use crate::apply::tree::{Fault, TreeBuilder};
+use crate::apply::tree::{Fault, ForeignOwner, TreeBuilder};
 use crate::file_error::failed;
 use crate::implied::Metadata;
 use crate::overlay::OverlayXattrs;
@@ -131,7 +131,8 @@ fn copy(from: &OwnedFd, to: &Path, xattrs: OverlayXattrs) -> Result<(), CopyFaul
 }
 
 fn write(tar: impl Read, to: &Path, xattrs: OverlayXattrs) -> Result<(), CopyFault> {
-    let mut builder = TreeBuilder::new(to, xattrs).map_err(|error| CopyFault::Write(error.into()))?;
+    let mut builder =
+        TreeBuilder::new(to, xattrs, ForeignOwner::Refused).map_err(|error| CopyFault::Write(error.into()))?;
     let mut entries = Entries::new(tar);
     while let Some(entry) = entries.next().map_err(CopyFault::Tar)? {
         builder.add(&entry, &mut entries)?;

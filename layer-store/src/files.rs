@@ -10,9 +10,9 @@
 //! | a directory that the layer only implies | a directory; its metadata come from the layers below, as `implied` has it |
 //!
 //! This is what overlay shows of the same stack (a test compares them). In `tree`: layers that are trees, and what steps wrote.
-//! In `tar_index`: layers that are tars.
+//! In `indexed`: layers that are tars.
 
-mod tar_index;
+mod indexed;
 mod tree;
 
 use std::ffi::OsStr;
@@ -22,13 +22,11 @@ use std::path::{Path, PathBuf};
 
 use oci::DiffId;
 
-use crate::apply::TarError;
 use crate::file_error::failed;
 use crate::implied::{self, Metadata};
-use crate::{FileError, LayerError, Lower, Store};
+use crate::{ApplyError, FileError, LayerError, Lower, SnapshotError, Store};
 
-use tar_index::TarFiles;
-pub(crate) use tar_index::TarIndexes;
+use indexed::IndexedFiles;
 use tree::TreeFiles;
 
 /// What is at one path of a stack of layers.
@@ -74,7 +72,9 @@ pub enum LayerFilesError {
     #[error("extended attribute `{}` of `{}` has a name that a tar cannot hold", .name.escape_ascii(), .path.display())]
     XattrName { path: PathBuf, name: Vec<u8> },
     #[error("layer {diff_id} cannot be read")]
-    Tar { diff_id: DiffId, source: TarError },
+    Index { diff_id: DiffId, source: ApplyError },
+    #[error(transparent)]
+    Tree(#[from] SnapshotError),
     #[error(transparent)]
     Layer(#[from] LayerError),
     #[error(transparent)]
@@ -101,7 +101,16 @@ struct Opened {
 #[derive(Debug)]
 enum Source {
     Tree(TreeFiles),
-    Tar(TarFiles),
+    Indexed(IndexedFiles),
+}
+
+impl Source {
+    fn root(&self) -> io::Result<Metadata> {
+        match self {
+            Self::Tree(tree) => Ok(tree.root()?),
+            Self::Indexed(index) => index.root(),
+        }
+    }
 }
 
 /// What one layer says of a path.
@@ -141,8 +150,8 @@ impl Store {
             if record.as_ref().is_some_and(|record| record.is_opaque) {
                 opened.clear();
             }
-            if let (Source::Tree(tree), true) = (&source, record.as_ref().is_some_and(|record| record.has_root)) {
-                root = tree.root().map_err(failed("read", &self.root().join("layers")))?;
+            if record.as_ref().is_some_and(|record| record.has_root) {
+                root = source.root().map_err(failed("read", &self.root().join("layers")))?;
             }
             let implied = record.iter().flat_map(|record| &record.implied);
             let implied = implied.filter_map(|path| implied::read_path(path)).collect();
@@ -153,12 +162,14 @@ impl Store {
     }
 
     fn open_source(&self, diff_id: &DiffId) -> Result<Source, LayerFilesError> {
-        let record = self.layer(diff_id)?;
-        if !record.form.has_tree()
+        let unreadable = |source| LayerFilesError::Index { diff_id: diff_id.clone(), source };
+        if !self.layer(diff_id)?.form.has_tree()
             && let Some(tar) = self.open_layer_tar(diff_id)?
+            && let Some(index) = self.layer_index(diff_id).map_err(unreadable)?
         {
-            return Ok(Source::Tar(TarFiles::new(self, diff_id, tar)));
+            return Ok(Source::Indexed(IndexedFiles::new(index, tar.into_inner())));
         }
+        self.make_trees(std::iter::once(diff_id))?;
         let tree = self.open_layer_tree(&self.layer(diff_id)?)?;
         Ok(Source::Tree(TreeFiles::new(tree, self.overlay_xattrs()?)))
     }
@@ -170,7 +181,7 @@ impl LayerFiles {
     ///
     /// # Errors
     ///
-    /// [`LayerFilesError::Read`] and [`LayerFilesError::Tar`] when a layer cannot be read, [`LayerFilesError::XattrName`] when
+    /// [`LayerFilesError::Read`] when a layer cannot be read, [`LayerFilesError::XattrName`] when
     /// what is there has an attribute that no layer above could repeat.
     pub fn look(&self, path: &Path) -> Result<Option<LayerFile>, LayerFilesError> {
         let path = path.as_os_str().as_bytes();
@@ -195,7 +206,7 @@ impl LayerFiles {
         }
         match &layer.source {
             Source::Tree(tree) => tree.read(bytes, size),
-            Source::Tar(tar) => tar.read(bytes, size),
+            Source::Indexed(index) => index.read(bytes, size),
         }
         .map(Some)
     }
@@ -210,7 +221,7 @@ impl LayerFiles {
         for layer in &self.layers {
             let seen = match &layer.source {
                 Source::Tree(tree) => tree.look(path)?,
-                Source::Tar(tar) => tar.look(path)?,
+                Source::Indexed(index) => index.look(path)?,
             };
             match seen {
                 Seen::Nothing => {}

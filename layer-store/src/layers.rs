@@ -3,12 +3,14 @@
 //! ```text
 //! layers/<diff-id hex>/record.json   what the layer is, in which form, and which blobs hold it
 //! layers/<diff-id hex>/tree/         its files as an overlay lower directory (forms `tree` and `both`)
-//! layers/<diff-id hex>/layer.tar     its tar, in the format of `tree_tar` (forms `tar` and `both`)
+//! layers/<diff-id hex>/layer.tar     its tar (forms `tar` and `both`)
+//! layers/<diff-id hex>/layer.erofs   the index of the tar, which can be made again at any time (`tar_form`)
 //! ```
 //!
-//! A layer is its diff ID and is here in one of several forms. What is applied or sealed is a tree; what is written entry by entry
-//! (`tar_layer`) is a tar, until somebody mounts it (`tree_form`). The record says what is there, and only that is believed. The
-//! directory is made in `tmp/` and renamed as a whole, so a layer without a record does not exist.
+//! A layer is its diff ID and is here in one of several forms. What a step wrote is a tree; what is written entry by entry
+//! (`tar_layer`) is a tar, and so is what came from elsewhere where the kernel can mount it (`driver`). Elsewhere that is
+//! unpacked, and a tar becomes a tree when somebody mounts it (`tree_form`). The record says what is there, and only that is believed.
+//! The directory is made in `tmp/` and renamed as a whole, so a layer without a record does not exist.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +33,7 @@ use crate::{Compression, Encoding, FileError, RecordError, Store, record};
 pub enum Form {
     /// An overlay lower directory.
     Tree,
-    /// A tar in the format of `tree_tar`, which becomes a tree when somebody mounts it.
+    /// A tar with an index, which the kernel reads, or which becomes a tree when somebody mounts it.
     Tar,
     /// Both: the tree would not give the tar's bytes again on this file system, or for this user.
     Both,
@@ -49,6 +51,17 @@ impl Form {
     }
 }
 
+/// Who wrote a layer's tar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Origin {
+    /// This store, in the format of `tree_tar`: a tree of the same files gives its bytes again.
+    #[default]
+    Built,
+    /// Somebody else.
+    Received,
+}
+
 /// What could not be kept from a layer's tar, and was counted instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
@@ -56,6 +69,9 @@ pub struct Skipped {
     pub devices: u64,
     /// Extended attributes that this user may not set, and those that belong to overlay.
     pub xattrs: u64,
+    /// Files of owners that this user namespace does not have, which belong to its root instead.
+    #[serde(default)]
+    pub owners: u64,
 }
 
 /// What the store knows of a layer.
@@ -79,6 +95,9 @@ pub struct LayerRecord {
     /// What was left out.
     #[serde(default)]
     pub skipped: Skipped,
+    /// Who wrote its tar.
+    #[serde(default)]
+    pub(crate) origin: Origin,
     /// Directories that the tar has no entry for, as [`crate::implied`] writes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) implied: Vec<String>,
@@ -102,6 +121,7 @@ impl LayerRecord {
             blobs: Vec::new(),
             encoded: BTreeMap::new(),
             skipped: Skipped::default(),
+            origin: Origin::Built,
             implied: Vec::new(),
             has_root: false,
             is_opaque: false,
@@ -159,7 +179,7 @@ impl Store {
         }
     }
 
-    /// Makes a finished layer visible: `directory` holds its `tree`. False when the layer is here already.
+    /// Makes a finished layer visible: `directory` holds its files in the record's form. False when the layer is here already.
     pub(crate) fn place_layer(&self, directory: &Path, record: &LayerRecord) -> Result<bool, FileError> {
         self.write_record(&directory.join("record.json"), record)?;
         let path = self.layer_path(&record.diff_id);

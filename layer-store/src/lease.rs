@@ -104,6 +104,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let lease = self.lease.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(lease) = lease else { return };
+        // mounts go before the directories that they are on
+        self.mounted.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         // a failure leaves what the next `open` sweeps
         let _ = remove_tree(&lease.directory);
         let _ = std::fs::remove_file(&lease.path);

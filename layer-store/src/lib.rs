@@ -1,9 +1,9 @@
 //! One directory of blobs, layers, images, tags and cache records.
 //!
 //! ```text
-//! blob ──apply──▶ layer (tree) ──prepare──▶ active snapshot ──freeze──▶ frozen layer ──seal──▶ layer ──layer_blob──▶ blob
-//!                                  (overlay mount)          (rename)                (diff ID, rename)    (encoding)
-//! entries ──begin_tar──▶ layer (tar) ──prepare, view──▶ layer (tree)              layer (tar) ──layer_blob──▶ blob
+//! blob ──apply──▶ layer ──prepare──▶ active snapshot ──freeze──▶ frozen layer ──seal──▶ layer (tree) ──layer_blob──▶ blob
+//!                            (overlay mount)          (rename)                (diff ID, rename)         (encoding)
+//! entries ──begin_tar──▶ layer (tar, index) ──prepare, view──▶ (mounted, or a tree)         layer (tar) ──layer_blob──▶ blob
 //! an image's directory ──fill──▶ volume
 //! layers ──files──▶ what is at a path, without a mount
 //! ```
@@ -13,7 +13,8 @@
 //! | `store`, `lease`, `record` | the directory itself; what running commands hold; small JSON files |
 //! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
 //! | `layers`, `apply`, `tree_tar`, `compress`, `encoding` | layers, from a blob to a tree and back |
-//! | `tar_layer`, `tree_form` | layers that are written as tars, and their trees when somebody mounts them |
+//! | `tar_layer`, `tar_output` | layers that are written as tars |
+//! | `driver`, `tar_form`, `index`, `erofs`, `tree_form` | how layers that are tars are mounted: through an index, or as trees |
 //! | `unpack` | archives that are no layers |
 //! | `snapshot`, `overlay`, `implied`, `scratch` | mounted stacks of layers |
 //! | `files` | the files of a stack without a mount |
@@ -23,11 +24,14 @@
 //! | `copy_up` | what volumes and caches start with |
 //! | `usage`, `needs`, `prune`, `remove_image`, `remove_tree` | looking after the store |
 //!
-//! Invariants: nothing is visible before it is complete (written in `tmp/`, then renamed); no index is shared, so an unreadable
+//! Invariants: nothing is visible before it is complete (written in `tmp/`, then renamed); nothing is written down twice, so an unreadable
 //! file costs only what it describes; the digits of a digest, of a cache key, names of volumes, and generated names are all that
 //! paths are made of.
 
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate self as layer_store;
 
 mod apply;
 mod blob_writer;
@@ -37,12 +41,15 @@ mod cache_mounts;
 mod compress;
 mod contexts;
 mod copy_up;
+mod driver;
 mod encoding;
+mod erofs;
 mod file_error;
 mod files;
 mod find;
 mod images;
 mod implied;
+mod index;
 mod layers;
 mod lease;
 mod manifest;
@@ -58,7 +65,9 @@ mod sockets;
 mod store;
 mod sys;
 mod tags;
+mod tar_form;
 mod tar_layer;
+mod tar_output;
 mod tree_form;
 mod tree_tar;
 mod unpack;
@@ -72,6 +81,7 @@ pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
 pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
 pub use compress::CompressError;
 pub use copy_up::{CopyUp, CopyUpError};
+pub use driver::{Driver, DriverChoice, DriverError, DriverInUse, DriverNameError};
 pub use encoding::{Compression, Encoding, EncodingError};
 pub use file_error::{FileError, RecordError};
 pub use files::{LayerFile, LayerFileKind, LayerFiles, LayerFilesError};

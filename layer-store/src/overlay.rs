@@ -55,6 +55,15 @@ impl OverlayXattrs {
         rustix::fs::fsetxattr(directory, self.opaque(), b"y", XattrFlags::empty())
     }
 
+    /// Marks a directory that holds whiteouts: without it, overlay lists their names when no other layer has the directory.
+    pub(crate) fn set_origin(self, directory: &OwnedFd) -> Result<(), Errno> {
+        let name = match self {
+            Self::Trusted => "trusted.overlay.origin",
+            Self::User => "user.overlay.origin",
+        };
+        rustix::fs::fsetxattr(directory, name, b"", XattrFlags::empty())
+    }
+
     /// Tells whether a directory hides what lower layers have in it.
     pub(crate) fn is_opaque(self, path: &Path) -> Result<bool, Errno> {
         Ok(sys::xattr(path, self.opaque())?.is_some_and(|value| value == b"y"))

@@ -12,7 +12,8 @@
 //!
 //! - Mounts are made in this process's mount namespace, which its caller has entered: they die with the process.
 //! - Writing after `freeze` does not compile, and an unmount that fails freezes nothing. Sockets go before (`sockets`).
-//! - A layer that is only a tar gets its tree first (`tree_form`), and of one that is there several times the topmost is mounted.
+//! - A layer that is a tar is mounted through its index (`tar_form`) or gets its tree first (`tree_form`), and of one that is there
+//!   several times the topmost is mounted.
 //! - A frozen layer may be a lower layer of mounts before it has a diff ID: `seal` renames it, which mounts do not notice.
 
 use std::collections::HashSet;
@@ -33,7 +34,7 @@ use crate::remove_tree::remove_tree;
 use crate::scratch::Scratch;
 use crate::sockets::remove_sockets;
 use crate::tree_tar::{self, TreeTarError};
-use crate::{ApplyError, FileError, LayerError, Store, sys};
+use crate::{ApplyError, DriverError, FileError, LayerError, Store, sys};
 
 /// Layers of one mount, at most: overlay's own limit, less the store's own directories.
 const MAX_LAYERS: usize = 240;
@@ -66,6 +67,10 @@ pub enum SnapshotError {
     Layer(#[from] LayerError),
     #[error("cannot make the files of layer {diff_id}")]
     Tree { diff_id: DiffId, source: ApplyError },
+    #[error("the index of layer {diff_id} cannot be mounted")]
+    Index { diff_id: DiffId, source: io::Error },
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     #[error("{count} layers are more than the {MAX_LAYERS} that can be mounted")]
     TooManyLayers { count: usize },
     #[error("cannot mount {count} layers on `{}`", .path.display())]
@@ -204,15 +209,18 @@ impl Store {
         if layers.len() > MAX_LAYERS {
             return Err(SnapshotError::TooManyLayers { count: layers.len() });
         }
-        self.make_trees(layers.iter().filter_map(Lower::diff_id))?;
+        let indexed = layers.iter().map(|layer| self.open_lower_index(layer)).collect::<Result<Vec<_>, _>>()?;
+        let rest = layers.iter().zip(&indexed).filter(|(_, index)| index.is_none());
+        self.make_trees(rest.filter_map(|(layer, _)| layer.diff_id()))?;
         let mut all = Layers { opened: Vec::new(), ids: Vec::new(), root: Metadata::default() };
-        for layer in layers {
-            let (tree, record) = match layer {
-                Lower::Layer(diff_id) => {
+        for (layer, index) in layers.iter().zip(indexed) {
+            let (tree, record) = match (layer, index) {
+                (Lower::Layer(diff_id), Some(root)) => (root, Some(self.layer(diff_id)?)),
+                (Lower::Layer(diff_id), None) => {
                     let record = self.layer(diff_id)?;
                     (self.open_layer_tree(&record)?, Some(record))
                 }
-                Lower::Frozen(frozen) => frozen.open()?,
+                (Lower::Frozen(frozen), _) => frozen.open()?,
             };
             let implied = record.iter().flat_map(|record| &record.implied);
             let implied = implied.filter_map(|path| implied::read_path(path)).collect();
@@ -227,6 +235,12 @@ impl Store {
         }
         all.drop_repeated().map_err(failed("read", &self.root().join("layers")))?;
         Ok(all)
+    }
+
+    fn open_lower_index(&self, layer: &Lower) -> Result<Option<OwnedFd>, SnapshotError> {
+        let Some(diff_id) = layer.diff_id() else { return Ok(None) };
+        let record = self.layer(diff_id)?;
+        if record.form.has_tar() { self.open_indexed(&record) } else { Ok(None) }
     }
 
     /// Returns the directories to mount, topmost first.

@@ -3,7 +3,7 @@
 //! ```text
 //! ROOT/                          0700
 //!   blobs/sha256/<hex>           bytes as received or as pushed
-//!   layers/<diff-id hex>/        tree/ or layer.tar, record.json, implied-<chain hex>/ (see `implied`)
+//!   layers/<diff-id hex>/        tree/, or layer.tar and layer.erofs; record.json, implied-<chain hex>/ (see `implied`)
 //!   images/<hex>.json            one image: config digest, layers, manifests
 //!   tags/<digest of name>.json   name → image
 //!   cache/<key>.json             cache key → layer
@@ -15,6 +15,7 @@
 //!   tmp/<lease>/                 a running command's unfinished work;  tmp/partial-…: downloads that can resume
 //! ```
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{DirBuilder, File};
@@ -25,10 +26,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{DiffId, Digest, Reference};
 
+use crate::driver::{DriverChoice, DriverInUse};
+use crate::erofs::MountedIndex;
 use crate::file_error::failed;
-use crate::files::TarIndexes;
+use crate::index::IndexFile;
 use crate::lease::{self, Lease};
 use crate::overlay::OverlayXattrs;
+use crate::tar_form::Indexing;
 use crate::{CacheKey, FileError, ImageId, VolumeName};
 
 /// A directory of blobs, layers, images, tags and cache records.
@@ -42,7 +46,13 @@ pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) lease: Mutex<Option<Arc<Lease>>>,
     pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
-    pub(crate) tar_indexes: TarIndexes,
+    pub(crate) driver_choice: DriverChoice,
+    pub(crate) driver: Mutex<Option<DriverInUse>>,
+    /// The layers that this command has mounted.
+    pub(crate) mounted: Mutex<BTreeMap<DiffId, MountedIndex>>,
+    /// The indexes that this command has read.
+    pub(crate) indexes: Mutex<BTreeMap<DiffId, Arc<IndexFile>>>,
+    pub(crate) indexing: Indexing,
 }
 
 /// Why a directory could not be opened as a store.
@@ -78,6 +88,15 @@ impl Store {
     ///
     /// [`OpenError::File`] when the directory cannot be made or read.
     pub fn open(root: &Path) -> Result<Self, OpenError> {
+        Self::open_with(root, DriverChoice::Auto)
+    }
+
+    /// Opens the store in `root` as [`open`](Self::open) does, to be used with a certain driver.
+    ///
+    /// # Errors
+    ///
+    /// As `open`; whether the driver works is seen when it is needed.
+    pub fn open_with(root: &Path, choice: DriverChoice) -> Result<Self, OpenError> {
         let root = std::path::absolute(root).map_err(failed("find", root))?;
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -91,7 +110,11 @@ impl Store {
             root,
             lease: Mutex::new(None),
             overlay_xattrs: Mutex::new(None),
-            tar_indexes: TarIndexes::default(),
+            driver_choice: choice,
+            driver: Mutex::default(),
+            mounted: Mutex::default(),
+            indexes: Mutex::default(),
+            indexing: Indexing::default(),
         })))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! entry, content ─order─▶ header ─▶ buffer ─┬─▶ SHA-256 (diff ID)
-//!                                           └─▶ tmp/<lease>/tar-<n>/layer.tar ─rename─▶ layers/<diff-id>/       (`output`)
+//!             │                             └─▶ tmp/<lease>/tar-<n>/layer.tar ─┬─rename─▶ layers/<diff-id>/    (`tar_output`)
+//!             └─▶ index ──────────────────────▶ tmp/<lease>/tar-<n>/layer.erofs ─┘                               (`index`)
 //! ```
 //!
 //! - The format is that of `tree_tar`, written by the same code: a tree of these files has the same diff ID, and the tree that
@@ -11,7 +12,6 @@
 //! - Dropped before `finish`, nothing is left. After an entry that failed, nothing else can be done with it.
 
 mod order;
-mod output;
 
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -19,20 +19,20 @@ use std::path::{Path, PathBuf};
 
 use oci::{Algorithm, DiffId, Hasher};
 
+use crate::apply::entries::{Entry, Kind};
 use crate::file_error::failed;
+use crate::index::IndexBuilder;
 use crate::layers::{Form, LayerRecord};
 use crate::overlay::is_kept;
 use crate::scratch::Scratch;
 use crate::sys::{Time, Xattrs};
+use crate::tar_form::{TAR, write_index};
+use crate::tar_output::Output;
 use crate::tree_tar::header::Header;
 use crate::tree_tar::writer::{ContentFault, TarWriter};
 use crate::{FileError, LayerError, Store};
 
 use order::Order;
-use output::Output;
-
-/// The name of a layer's tar in its directory.
-pub(crate) const TAR: &str = "layer.tar";
 
 /// A layer that is being written; dropped, it is discarded.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct TarLayer {
     order: Order,
     /// `None` after a failure.
     tar: Option<TarWriter<Output>>,
+    /// `None` once it has an entry that an index cannot show.
+    index: Option<IndexBuilder>,
 }
 
 /// One entry of a layer.
@@ -129,7 +131,12 @@ impl Store {
         let scratch = self.scratch("tar")?;
         let path = scratch.directory.join(TAR);
         let output = Output::create(&path, Hasher::new(Algorithm::Sha256)).map_err(failed("make", &path))?;
-        Ok(TarLayer { scratch, order: Order::default(), tar: Some(TarWriter::new(output)) })
+        Ok(TarLayer {
+            scratch,
+            order: Order::default(),
+            tar: Some(TarWriter::new(output)),
+            index: Some(IndexBuilder::new()),
+        })
     }
 }
 
@@ -152,6 +159,7 @@ impl TarLayer {
         let header = header(entry)?;
         self.order.next(entry, &header)?;
         tar.header(&header).map_err(|error| self.unwritten(error))?;
+        self.add_to_index(header, tar.size());
         match (entry.kind, content) {
             (TarKind::File { size }, Some(content)) => self.content(&mut tar, entry.path, size, content)?,
             (kind, content) => {
@@ -171,13 +179,21 @@ impl TarLayer {
     pub fn finish(mut self) -> Result<LayerRecord, TarLayerError> {
         let tar = self.tar.take().ok_or(TarLayerError::Broken)?;
         let finished = tar.finish().and_then(|(written, output)| Ok((written, output.finish()?)));
-        let (written, digest) = finished.map_err(|error| self.unwritten(error))?;
+        let (written, (digest, tar_size)) = finished.map_err(|error| self.unwritten(error))?;
         let record = LayerRecord::built(DiffId(digest), Form::Tar, &written);
+        if let Some(Ok((_, image))) = self.index.take().map(|index| index.finish(tar_size)) {
+            write_index(&self.scratch.directory, &image)?;
+        }
         let store = &self.scratch.store;
         match store.place_layer(&self.scratch.directory, &record)? {
             true => Ok(record),
             false => Ok(store.layer(&record.diff_id)?),
         }
+    }
+
+    fn add_to_index(&mut self, header: Header, content: u64) {
+        let index = self.index.take();
+        self.index = index.and_then(|mut index| index.add(&as_entry(header), content).ok().map(|()| index));
     }
 
     fn content(
@@ -239,6 +255,22 @@ fn header(entry: &TarEntry<'_>) -> Result<Header, TarLayerError> {
     header.modified = Time { seconds: entry.mtime.0, nanoseconds: entry.mtime.1.min(999_999_999) };
     header.xattrs = xattrs(entry)?;
     Ok(header)
+}
+
+/// Returns what a reader finds in the header.
+fn as_entry(header: Header) -> Entry {
+    let (major, minor) = header.device;
+    let kind = match header.kind {
+        b'1' => Kind::HardLink(header.link),
+        b'2' => Kind::Symlink(header.link),
+        b'3' => Kind::Device { is_block: false, major, minor },
+        b'4' => Kind::Device { is_block: true, major, minor },
+        b'5' => Kind::Directory,
+        b'6' => Kind::Fifo,
+        _ => Kind::File { size: header.size, regions: None },
+    };
+    let Header { path, mode, uid, gid, modified, xattrs, .. } = header;
+    Entry { path, kind, mode, uid, gid, modified, xattrs }
 }
 
 fn xattrs(entry: &TarEntry<'_>) -> Result<Xattrs, TarLayerError> {

@@ -1,4 +1,4 @@
-//! Makes the tree of a layer that is only a tar, when somebody mounts it.
+//! Makes the tree of a layer that is only a tar, when somebody mounts it and its index cannot be (`tar_form`).
 //!
 //! ```text
 //! layer.tar ─entries─▶ tmp/<lease>/tree-<n>/tree ─rename─▶ layers/<diff-id>/tree ─▶ record says `tree` ─▶ layer.tar goes
@@ -10,8 +10,8 @@
 //! | killed after the record | `tree` | the tree; a tar beside it goes with the next mount |
 //!
 //! - Under a lock on the layer's directory: of several commands one makes the tree, the others wait and find it.
-//! - The tar goes because its bytes come back from the tree. Where they would not (something was left out that this user may not
-//!   make, or the file system keeps no such times), both stay.
+//! - The tar goes, with its index, when its bytes come back: from the tree, or from a blob when others wrote it. Where they would not
+//!   (something was left out that this user may not make, or the file system keeps no such times), both stay.
 //! - Who opened the tar before keeps reading it; who finds it gone looks at the record again.
 //! - Nothing is hashed again: the diff ID was computed when the tar was written, and the store is believed to be what it wrote.
 
@@ -25,14 +25,14 @@ use oci::DiffId;
 use rustix::fs::{AtFlags, CWD, FlockOperation};
 
 use crate::apply::entries::Entries;
-use crate::apply::tree::TreeBuilder;
+use crate::apply::tree::{ForeignOwner, TreeBuilder};
 use crate::file_error::failed;
-use crate::layers::{Form, LayerRecord, Skipped};
+use crate::layers::{Form, LayerRecord, Origin, Skipped};
 use crate::lease::StoreLock;
 use crate::remove_tree::remove_tree;
 use crate::sys::{self, Time};
-use crate::tar_layer::TAR;
-use crate::{ApplyError, FileError, LayerError, SnapshotError, Store};
+use crate::tar_form::{INDEX, TAR};
+use crate::{ApplyError, FileError, SnapshotError, Store};
 
 impl Store {
     /// Makes the trees of those of `layers` that have none, several at the same time.
@@ -63,14 +63,20 @@ impl Store {
         let path = self.layer_path(diff_id);
         let directory = sys::open_directory(&path).map_err(failed("open", &path))?;
         sys::flock(&directory, FlockOperation::LockExclusive).map_err(failed("lock", &path))?;
-        if self.read_layer(diff_id)?.form.has_tree() {
+        let record = self.read_layer(diff_id)?;
+        if record.form.has_tree() {
             return Ok(());
         }
         let scratch = self.scratch("tree")?;
         let made = scratch.make("tree")?;
         let (made_of, times) = self.unpack_tar(diff_id, &path.join(TAR), &made)?;
-        let is_exact = made_of.skipped == Skipped::default()
-            && times.is_none_or(|(first, last)| keeps_times(&scratch.directory, first, last));
+        let is_exact = match record.origin {
+            Origin::Received => !self.kept(record.blobs.iter())?.is_empty(),
+            Origin::Built => {
+                made_of.skipped == Skipped::default()
+                    && times.is_none_or(|(first, last)| keeps_times(&scratch.directory, first, last))
+            }
+        };
         let tree = path.join("tree");
         remove_tree(&tree)?;
         std::fs::rename(&made, &tree).map_err(failed("make", &tree))?;
@@ -86,7 +92,7 @@ impl Store {
     fn unpack_tar(&self, diff_id: &DiffId, tar: &Path, tree: &Path) -> Result<Unpacked, ApplyError> {
         let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
         let file = File::open(tar).map_err(failed("open", tar))?;
-        let mut builder = TreeBuilder::new(tree, self.overlay_xattrs()?)?;
+        let mut builder = TreeBuilder::new(tree, self.overlay_xattrs()?, ForeignOwner::Counted)?;
         let mut entries = Entries::new(file);
         let mut times: Option<(Time, Time)> = None;
         while let Some(entry) = entries.next().map_err(broken)? {
@@ -102,22 +108,6 @@ impl Store {
         let _lock = StoreLock::exclusive(self.root())?;
         let record = LayerRecord { form, skipped, ..self.read_layer(diff_id)? };
         Ok(self.write_record(&self.layer_path(diff_id).join("record.json"), &record)?)
-    }
-
-    /// Opens the tar of a layer as a file; `None` when it has become a tree.
-    pub(crate) fn open_layer_tar(&self, diff_id: &DiffId) -> Result<Option<File>, LayerError> {
-        let path = self.layer_path(diff_id).join(TAR);
-        loop {
-            if !self.read_layer(diff_id)?.form.has_tar() {
-                return Ok(None);
-            }
-            match File::open(&path) {
-                Ok(file) => return Ok(Some(file)),
-                // somebody has just made the tree
-                Err(error) if error.kind() == io::ErrorKind::NotFound && self.read_layer(diff_id)?.form.has_tree() => {}
-                Err(error) => return Err(failed("open", &path)(error).into()),
-            }
-        }
     }
 
     /// Opens the tree of a layer that has one.
@@ -142,13 +132,16 @@ fn keeps_times(scratch: &Path, first: Time, last: Time) -> bool {
     keeps(Time { nanoseconds: 1, ..first }) && keeps(Time { nanoseconds: 999_999_999, ..last })
 }
 
-/// Removes a tar that a tree stands for; whoever was killed in between left one.
+/// Removes a tar that a tree stands for, and its index; whoever was killed in between left them.
 fn drop_tar(layer: &Path) -> Result<(), FileError> {
-    let tar = layer.join(TAR);
-    match std::fs::remove_file(&tar) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
-            Err(failed("remove", &tar)(error))
+    for name in [INDEX, TAR] {
+        let path = layer.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
+                return Err(failed("remove", &path)(error));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::apply::entries::{Entries, Entry, Kind};
-use crate::apply::tree::{Fault, TreeBuilder};
+use crate::apply::tree::{Fault, ForeignOwner, TreeBuilder};
 use crate::file_error::failed;
 use crate::implied;
 use crate::scratch::Scratch;
@@ -66,7 +66,7 @@ impl Store {
         let mut unpacked = Unpacked { scratch: self.scratch("archive")?, implied: HashSet::new() };
         let tree = unpacked.path();
         std::fs::create_dir(&tree).map_err(failed("make", &tree))?;
-        let mut builder = TreeBuilder::new(&tree, self.overlay_xattrs()?)?;
+        let mut builder = TreeBuilder::new(&tree, self.overlay_xattrs()?, ForeignOwner::Refused)?;
         let mut entries = Entries::new(tar);
         let read = |source| UnpackError::Tar { source };
         while let Some(mut entry) = entries.next().map_err(read)? {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use layer_store::{ApplyError, Compression, Form, Lower, Skeleton, SnapshotError, Store, TarEntry, TarKind};
+use layer_store::{ApplyError, Compression, Form, Lower, Ownership, Skeleton, Store, TarEntry, TarKind};
 use oci::{DiffId, MediaType};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
@@ -22,7 +22,9 @@ fn main() -> ExitCode {
         ("a_step_becomes_a_layer_that_gives_its_diff_id_again", |()| in_a_store(a_step_becomes_a_layer)),
         ("devices_are_skipped_and_counted", |()| in_a_store(devices_are_skipped_and_counted)),
         ("a_layer_that_is_a_tar_keeps_what_its_tree_cannot", |()| in_a_store(a_layer_that_is_a_tar)),
-        ("an_owner_that_is_not_mapped_is_named", |()| in_a_store(an_owner_that_is_not_mapped_is_named)),
+        ("an_owner_that_is_not_mapped_is_kept_for_who_gets_the_layer", |()| {
+            in_a_store(an_owner_that_is_not_mapped_is_kept_for_who_gets_the_layer)
+        }),
         ("what_cannot_be_removed_yet_keeps_nobody_out", |()| what_cannot_be_removed_yet_keeps_nobody_out()),
     ];
     test_support::harness::run(&words, &tests, enter)
@@ -161,17 +163,25 @@ fn a_layer_that_is_a_tar(store: &Store) {
     assert!(store.layer_blob(&device, Compression::default()).is_ok());
 
     let foreign = write(TarKind::Fifo, 42);
-    let error = store.view(&[Lower::Layer(foreign.clone())]).unwrap_err();
-    assert!(matches!(error, SnapshotError::Tree { source: ApplyError::Owner { uid: 42, .. }, .. }), "{error:?}");
-    assert_eq!(store.layer(&foreign).unwrap().form, Form::Tar);
+    assert_eq!(names(store.view(&[Lower::Layer(foreign.clone())]).unwrap().path()), ["it"]);
+    let record = store.layer(&foreign).unwrap();
+    assert_eq!((record.form, record.skipped.owners), (Form::Both, 1));
+    assert!(store.layer_blob(&foreign, Compression::default()).is_ok(), "its tar tells the owner");
 
     let plain = write(TarKind::Fifo, 0);
     assert_eq!(names(store.view(&[Lower::Layer(plain.clone())]).unwrap().path()), ["it"]);
     assert_eq!(store.layer(&plain).unwrap().form, Form::Tree);
 }
 
-fn an_owner_that_is_not_mapped_is_named(store: &Store) {
-    let error = layer(store, &[("etc/shadow", tar::EntryType::Regular, 42, "x")]).unwrap_err();
+fn an_owner_that_is_not_mapped_is_kept_for_who_gets_the_layer(store: &Store) {
+    let entries = [("etc/shadow", tar::EntryType::Regular, 42, "x")];
+    let layer = layer(store, &entries).unwrap();
+    let record = store.layer(&layer).unwrap();
+    assert_eq!(record.skipped.owners, 1);
+    assert_eq!(store.layer_blob(&layer, Compression::default()).unwrap(), record.blobs[0], "it goes out as it came");
+    // what is no layer would lose it
+    let error =
+        store.unpack(&*store.read_blob(&record.blobs[0].digest, 1 << 20).unwrap(), Ownership::Kept).unwrap_err();
     let expected = "cannot give `etc/shadow` the owner 42:0, which this user namespace does not map";
     assert_eq!(error.to_string(), expected);
 }

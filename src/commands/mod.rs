@@ -10,6 +10,7 @@ mod doctor;
 mod history;
 mod image_prune;
 mod images;
+mod info;
 mod inspect;
 mod login;
 mod logout;
@@ -33,6 +34,7 @@ pub(crate) use doctor::DoctorArgs;
 pub(crate) use history::HistoryArgs;
 pub(crate) use image_prune::ImagePruneArgs;
 pub(crate) use images::ImagesArgs;
+pub(crate) use info::InfoArgs;
 pub(crate) use inspect::{InspectArgs, NoSuchObject};
 pub(crate) use login::LoginArgs;
 pub(crate) use logout::LogoutArgs;
@@ -71,13 +73,16 @@ pub(crate) fn run(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Login(args) => login::login(&args, session),
         Command::Logout(args) => logout::logout(&args, session),
         Command::Version(args) => version::version(&args),
+        Command::Info(args) => info::info(&args, session),
         Command::Doctor(args) => doctor::doctor(&args, session),
         Command::Image { command: ImageCommand::Prune(args) } => image_prune::image_prune(&args, session),
         Command::Builder { command: BuilderCommand::Prune(args) } => builder_prune::builder_prune(&args, session),
         Command::Context { command: ContextCommand::Ls(args) } => context_ls::context_ls(&args, session),
         Command::System { command: SystemCommand::Df(args) } => system_df::system_df(&args, session),
         Command::Volume { command } => volume(command, session),
-        Command::Image { .. } | Command::Builder { .. } => unreachable!("the command has its short name"),
+        Command::Image { .. } | Command::Builder { .. } | Command::System { .. } => {
+            unreachable!("the command has its short name")
+        }
     }
 }
 

@@ -99,6 +99,8 @@ pub(crate) struct Entries<R> {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Bytes that came from the input, or were passed over in it.
+    read: u64,
     /// Bytes of the current entry's content that were not handed out.
     content: u64,
     padding: u64,
@@ -121,7 +123,7 @@ impl<R: Read> Entries<R> {
         let mut parser = Parser::new(limits);
         // times before 1970 are no error here; every other number is checked in `pax`
         parser.set_ignore_pax_errors(true);
-        Self { input, parser, buffer: vec![0; buffer], start: 0, end: 0, content: 0, padding: 0, count: 0 }
+        Self { input, parser, buffer: vec![0; buffer], start: 0, end: 0, read: 0, content: 0, padding: 0, count: 0 }
     }
 
     /// Returns the next entry, skipping what was not read of the one before.
@@ -176,6 +178,11 @@ impl<R: Read> Entries<R> {
         self.start += count;
         self.content -= count as u64;
         Ok(&self.buffer[self.start - count..self.start])
+    }
+
+    /// Returns where in the input the next byte of the current entry's content is.
+    pub(crate) fn position(&self) -> u64 {
+        self.read - (self.end - self.start) as u64
     }
 
     /// Gives back the last `count` bytes of what [`content`](Self::content) returned.
@@ -235,7 +242,10 @@ impl<R: Read> Entries<R> {
         while self.end < wanted {
             match self.input.read(&mut self.buffer[self.end..]) {
                 Ok(0) => return Ok(false),
-                Ok(count) => self.end += count,
+                Ok(count) => {
+                    self.end += count;
+                    self.read += count as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(TarError::Read(error)),
             }
@@ -245,12 +255,6 @@ impl<R: Read> Entries<R> {
 }
 
 impl<R: Read + Seek> Entries<R> {
-    /// Returns where in the input the next byte of the current entry's content is.
-    pub(crate) fn position(&mut self) -> Result<u64, TarError> {
-        let read = self.input.stream_position().map_err(TarError::Read)?;
-        Ok(read - (self.end - self.start) as u64)
-    }
-
     /// Passes over the content of the current entry without reading what is not buffered.
     pub(crate) fn pass_content(&mut self) -> Result<(), TarError> {
         let left = self.content + self.padding;
@@ -259,7 +263,10 @@ impl<R: Read + Seek> Entries<R> {
         (self.content, self.padding) = (0, 0);
         match i64::try_from(left - buffered as u64) {
             Ok(0) => Ok(()),
-            Ok(rest) => self.input.seek(SeekFrom::Current(rest)).map(drop).map_err(TarError::Read),
+            Ok(rest) => {
+                self.read += rest.cast_unsigned();
+                self.input.seek(SeekFrom::Current(rest)).map(drop).map_err(TarError::Read)
+            }
             Err(_) => Err(TarError::Number),
         }
     }

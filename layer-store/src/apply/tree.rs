@@ -1,5 +1,7 @@
 //! Turns the entries of one layer into files of an overlay lower directory.
 //!
+//! What an entry asks for is `meaning`'s to tell.
+//!
 //! | entry | in the tree |
 //! |---|---|
 //! | `d/.wh.name` | a character device 0:0 `d/name`; if this layer has a directory `name`, that becomes opaque instead |
@@ -11,6 +13,8 @@
 //!
 //! - Nothing is opened by path. The parent of an entry is resolved from the handle of the root, as if that were `/`; the last
 //!   component is never followed.
+//! - An owner that this user namespace does not have is an error where files are all that stays of the entries. The files of a layer may
+//!   belong to somebody else here, which is counted: its blob or tar still tells the true owners, and is what goes out.
 //! - Links of this layer are followed on the way to a parent; other layers are not consulted.
 //! - The modification time of a directory is restored when the next entry is in another one.
 
@@ -20,7 +24,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci::{DiffId, Digest};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, XattrFlags};
@@ -29,10 +33,11 @@ use rustix::process::{Gid, Uid};
 
 use super::ApplyError;
 use super::entries::{Entries, Entry, Kind, TarError};
+use super::meaning::{MAX_HOLES, MISSING_TARGET, Meaning, clean_path, meaning, refused, shown, write};
 use crate::FileError;
 use crate::file_error::failed;
 use crate::implied;
-use crate::layers::{Form, LayerRecord, Skipped};
+use crate::layers::{Form, LayerRecord, Origin, Skipped};
 use crate::overlay::{OverlayXattrs, is_kept};
 use crate::remove_tree::remove_at;
 use crate::sys::{self, Time};
@@ -40,23 +45,29 @@ use crate::sys::{self, Time};
 mod parents;
 use parents::Parents;
 
-/// Bytes of holes in all sparse files of a layer, at most.
-const MAX_HOLES: u64 = 1 << 40;
 /// Bytes that become a hole when all of them are zero.
 const HOLE: usize = 32 << 10;
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// A tree that a layer's entries are added to.
 pub(crate) struct TreeBuilder {
     parents: Parents,
     xattrs: OverlayXattrs,
+    foreign_owner: ForeignOwner,
     holes: u64,
     content_size: u64,
     entries: u64,
     skipped: Skipped,
     has_root: bool,
     is_opaque: bool,
+}
+
+/// What becomes of a file whose owner this user namespace does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForeignOwner {
+    /// It is refused.
+    Refused,
+    /// It belongs to the namespace's root, and is counted.
+    Counted,
 }
 
 /// What went wrong with one entry: its bytes, itself, or the file system.
@@ -96,45 +107,40 @@ struct Place<'a> {
 }
 
 impl TreeBuilder {
-    pub(crate) fn new(tree: &Path, xattrs: OverlayXattrs) -> Result<Self, FileError> {
+    pub(crate) fn new(tree: &Path, xattrs: OverlayXattrs, foreign_owner: ForeignOwner) -> Result<Self, FileError> {
         let root = sys::open_directory(tree).map_err(failed("open", tree))?;
         fs::fchmod(&root, Mode::from_raw_mode(0o755)).map_err(failed("write", tree))?;
         fs::futimens(&root, &sys::timestamps(Time::default())).map_err(failed("write", tree))?;
         let parents = Parents::new(root, xattrs);
         let skipped = Skipped::default();
-        Ok(Self { parents, xattrs, holes: 0, content_size: 0, entries: 0, skipped, has_root: false, is_opaque: false })
+        let (holes, content_size, entries) = (0, 0, 0);
+        let (has_root, is_opaque) = (false, false);
+        Ok(Self { parents, xattrs, foreign_owner, holes, content_size, entries, skipped, has_root, is_opaque })
     }
 
     /// Adds one entry, reading its content from `entries`.
     pub(crate) fn add<R: Read>(&mut self, entry: &Entry, entries: &mut Entries<R>) -> Result<(), Fault> {
         self.entries += 1;
-        let path = clean(&entry.path).ok_or_else(|| refused(&entry.path, "has a NUL in its name"))?;
-        let Some((parent, name)) = split(&path) else { return Ok(self.add_root(entry)?) };
-        if parent.split(|byte| *byte == b'/').any(|component| component.starts_with(WHITEOUT)) {
-            return Err(refused(&path, "is below a name that is reserved for whiteouts").into());
-        }
-        if name.starts_with(WHITEOUT) {
-            return Ok(self.add_whiteout(&path, parent, name)?);
-        }
-        if let Kind::Directory = entry.kind {
-            return Ok(self.add_directory(&path, parent, name, entry)?);
-        }
-        let link = match &entry.kind {
-            Kind::HardLink(target) => return Ok(self.add_hard_link(&path, target)?),
-            Kind::Device { major: 0, minor: 0, is_block: false } => {
-                self.skipped.devices += 1;
-                return Ok(());
+        let path = clean_path(entry)?;
+        match meaning(entry, &path)? {
+            Meaning::Root => self.add_root(entry)?,
+            Meaning::Opaque { parent } => self.add_opaque(&path, parent)?,
+            Meaning::Note => {}
+            Meaning::Whiteout { parent, hidden } => self.add_whiteout(&path, parent, hidden)?,
+            Meaning::NullDevice => self.skipped.devices += 1,
+            Meaning::Directory { parent, name } => self.add_directory(&path, parent, name, entry)?,
+            Meaning::HardLink { parent, name, target_parent, target_name } => {
+                let directory = self.parents.open(&target_parent).map_err(|_| refused(&path, MISSING_TARGET))?;
+                let target = Place { directory: &directory, name: &target_name, path: &path };
+                self.add_hard_link(target, parent, name)?;
             }
-            Kind::Symlink(target) => Some(target),
-            _ => None,
-        };
-        if link.is_some_and(|target| target.is_empty() || target.contains(&0)) {
-            return Err(refused(&path, "is a link to nothing").into());
-        }
-        let directory = self.parents.enter(parent)?;
-        let place = Place { directory: &directory, name, path: &path };
-        if self.make(place, entry, entries)? {
-            self.parents.changed();
+            Meaning::Other { parent, name } => {
+                let directory = self.parents.enter(parent)?;
+                let place = Place { directory: &directory, name, path: &path };
+                if self.make(place, entry, entries)? {
+                    self.parents.changed();
+                }
+            }
         }
         Ok(())
     }
@@ -151,6 +157,7 @@ impl TreeBuilder {
             blobs: Vec::new(),
             encoded: BTreeMap::new(),
             skipped: self.skipped,
+            origin: Origin::Received,
             implied: implied.iter().map(|path| implied::write_path(path)).collect(),
             has_root: self.has_root,
             is_opaque: self.is_opaque,
@@ -158,9 +165,6 @@ impl TreeBuilder {
     }
 
     fn add_root(&mut self, entry: &Entry) -> Result<(), ApplyError> {
-        if !matches!(entry.kind, Kind::Directory) {
-            return Err(refused(b"/", "is the root directory, but not a directory"));
-        }
         self.has_root = true;
         self.parents.leave()?;
         let root = self.parents.root().try_clone().map_err(write("open", b"/"))?;
@@ -192,24 +196,21 @@ impl TreeBuilder {
         self.set_directory(&child, path, entry)
     }
 
-    fn add_whiteout(&mut self, path: &[u8], parent: &[u8], name: &[u8]) -> Result<(), ApplyError> {
-        if name == OPAQUE {
-            let directory = self.parents.enter(parent)?;
-            self.xattrs.set_opaque(&directory).map_err(write("write", path))?;
-            self.is_opaque |= self.parents.is_in_root()?;
-            return Ok(());
-        }
-        let hidden = &name[WHITEOUT.len()..];
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(refused(path, "is a whiteout of no name"));
-        }
-        if hidden.starts_with(WHITEOUT) {
-            return Ok(());
-        }
+    fn add_opaque(&mut self, path: &[u8], parent: &[u8]) -> Result<(), ApplyError> {
+        let directory = self.parents.enter(parent)?;
+        self.xattrs.set_opaque(&directory).map_err(write("write", path))?;
+        self.is_opaque |= self.parents.is_in_root()?;
+        Ok(())
+    }
+
+    fn add_whiteout(&mut self, path: &[u8], parent: &[u8], hidden: &[u8]) -> Result<(), ApplyError> {
         let directory = self.parents.enter(parent)?;
         match fs::mknodat(&directory, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
             Err(Errno::EXIST) => {}
-            made => return made.map_err(write("make", path)),
+            made => {
+                made.map_err(write("make", path))?;
+                return self.xattrs.set_origin(&directory).map_err(write("write", path));
+            }
         }
         let there = sys::look(&directory, hidden).map_err(write("find", path))?;
         if there.is_some_and(|stat| sys::kind(&stat) == FileType::Directory) {
@@ -219,21 +220,16 @@ impl TreeBuilder {
         Ok(())
     }
 
-    fn add_hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), ApplyError> {
-        let target = clean(target).ok_or_else(|| refused(path, "is a link to nothing"))?;
-        let Some((target_parent, target_name)) = split(&target) else {
-            return Err(refused(path, "is a hard link to a directory"));
-        };
-        let missing = "is a hard link to something that this layer does not have before it";
-        let from = self.parents.open(target_parent).map_err(|_| refused(path, missing))?;
-        let found = sys::look(&from, target_name).map_err(write("find", &target))?;
-        let found = found.filter(|stat| !sys::is_whiteout(stat)).ok_or_else(|| refused(path, missing))?;
+    /// Gives `target` the further name `name` in `parent`.
+    fn add_hard_link(&mut self, target: Place<'_>, parent: &[u8], name: &[u8]) -> Result<(), ApplyError> {
+        let path = target.path;
+        let found = sys::look(target.directory, target.name).map_err(write("find", path))?;
+        let found = found.filter(|stat| !sys::is_whiteout(stat)).ok_or_else(|| refused(path, MISSING_TARGET))?;
         if sys::kind(&found) == FileType::Directory {
             return Err(refused(path, "is a hard link to a directory"));
         }
-        let (parent, name) = split(path).unwrap_or((b"", path));
         let directory = self.parents.enter(parent)?;
-        let link = || fs::linkat(&from, target_name, &directory, name, AtFlags::empty());
+        let link = || fs::linkat(target.directory, target.name, &directory, name, AtFlags::empty());
         match link() {
             Err(Errno::EXIST) => {}
             linked => return linked.map_err(write("link", path)),
@@ -324,15 +320,14 @@ impl TreeBuilder {
     }
 
     fn set_file(&mut self, file: &File, path: &[u8], entry: &Entry) -> Result<(), ApplyError> {
-        fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))).map_err(owner(path, entry))?;
+        self.set_owner(path, entry, |uid, gid| fs::fchown(file, uid, gid))?;
         fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(write("write", path))?;
         self.set_xattrs(entry, path, |name, value| fs::fsetxattr(file, name, value, XattrFlags::empty()))?;
         fs::futimens(file, &sys::timestamps(entry.modified)).map_err(write("write", path))
     }
 
     fn set_directory(&mut self, directory: &OwnedFd, path: &[u8], entry: &Entry) -> Result<(), ApplyError> {
-        fs::fchown(directory, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-            .map_err(owner(path, entry))?;
+        self.set_owner(path, entry, |uid, gid| fs::fchown(directory, uid, gid))?;
         fs::fchmod(directory, Mode::from_raw_mode(entry.mode)).map_err(write("write", path))?;
         self.set_xattrs(entry, path, |name, value| fs::fsetxattr(directory, name, value, XattrFlags::empty()))?;
         fs::futimens(directory, &sys::timestamps(entry.modified)).map_err(write("write", path))
@@ -341,8 +336,7 @@ impl TreeBuilder {
     fn set_other(&mut self, place: Place<'_>, entry: &Entry) -> Result<(), ApplyError> {
         let Place { directory, name, path } = place;
         let no_follow = AtFlags::SYMLINK_NOFOLLOW;
-        fs::chownat(directory, name, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)), no_follow)
-            .map_err(owner(path, entry))?;
+        self.set_owner(path, entry, |uid, gid| fs::chownat(directory, name, uid, gid, no_follow))?;
         if !matches!(entry.kind, Kind::Symlink(_)) {
             // follows nothing: this process has just made `name`, and nobody else writes here
             fs::chmodat(directory, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
@@ -351,6 +345,24 @@ impl TreeBuilder {
         let through = sys::through(directory.as_fd(), name);
         self.set_xattrs(entry, path, |name, value| fs::lsetxattr(&through, name, value, XattrFlags::empty()))?;
         fs::utimensat(directory, name, &sys::timestamps(entry.modified), no_follow).map_err(write("write", path))
+    }
+
+    fn set_owner(
+        &mut self,
+        path: &[u8],
+        entry: &Entry,
+        chown: impl FnOnce(Option<Uid>, Option<Gid>) -> Result<(), Errno>,
+    ) -> Result<(), ApplyError> {
+        let (uid, gid) = (entry.uid, entry.gid);
+        match chown(Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            Ok(()) => Ok(()),
+            Err(Errno::INVAL) if self.foreign_owner == ForeignOwner::Counted => {
+                self.skipped.owners += 1;
+                Ok(())
+            }
+            Err(Errno::INVAL) => Err(ApplyError::Owner { path: shown(path), uid, gid, source: Errno::INVAL.into() }),
+            Err(error) => Err(write("give an owner to", path)(error)),
+        }
     }
 
     fn set_xattrs(
@@ -391,78 +403,4 @@ fn write_or_skip(mut file: &File, content: &[u8]) -> io::Result<bool> {
         }
     }
     Ok(ends_in_hole)
-}
-
-/// Returns the path as components joined by `/`, without `.`, `..` or empty ones; `..` stops at the root.
-fn clean(path: &[u8]) -> Option<Vec<u8>> {
-    let mut components: Vec<&[u8]> = Vec::new();
-    for component in path.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => {
-                components.pop();
-            }
-            _ if component.contains(&0) => return None,
-            _ => components.push(component),
-        }
-    }
-    Some(components.join(&b'/'))
-}
-
-/// Splits a clean path into its parent and its name; `None` for the root.
-fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    if path.is_empty() {
-        return None;
-    }
-    Some(match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    })
-}
-
-fn refused(path: &[u8], reason: &'static str) -> ApplyError {
-    ApplyError::Refused { path: shown(path), reason }
-}
-
-fn write<E: Into<io::Error>>(action: &'static str, path: &[u8]) -> impl FnOnce(E) -> ApplyError {
-    move |source| ApplyError::Write { action, path: shown(path), source: source.into() }
-}
-
-fn owner(path: &[u8], entry: &Entry) -> impl FnOnce(Errno) -> ApplyError {
-    let (uid, gid) = (entry.uid, entry.gid);
-    move |error| match error {
-        Errno::INVAL => ApplyError::Owner { path: shown(path), uid, gid, source: error.into() },
-        error => write("give an owner to", path)(error),
-    }
-}
-
-fn shown(path: &[u8]) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_cleaned_and_never_leave_the_root() {
-        let cases: [(&[u8], &[u8]); 9] = [
-            (b"a/b", b"a/b"),
-            (b"./a//b/.", b"a/b"),
-            (b"/a", b"a"),
-            (b"../../a", b"a"),
-            (b"a/../../b", b"b"),
-            (b"a/b/../c/", b"a/c"),
-            (b"./", b""),
-            (b"/", b""),
-            (b"..", b""),
-        ];
-        for (given, expected) in cases {
-            assert_eq!(clean(given).unwrap(), expected, "{}", given.escape_ascii());
-        }
-        assert_eq!(clean(b"a\0b"), None);
-        assert_eq!(split(b"a/b/c"), Some((&b"a/b"[..], &b"c"[..])));
-        assert_eq!(split(b"a"), Some((&b""[..], &b"a"[..])));
-        assert_eq!(split(b""), None);
-    }
 }

@@ -63,6 +63,11 @@ impl<P: Pieces> TarWriter<P> {
         self.put(&header.blocks())
     }
 
+    /// Returns the bytes that were written so far.
+    pub(crate) fn size(&self) -> u64 {
+        self.written.tar_size
+    }
+
     /// Writes exactly `size` bytes of `content`, and what fills the last block.
     pub(crate) fn content(&mut self, size: u64, content: &mut dyn Read) -> Result<(), ContentFault> {
         let mut left = size;

@@ -8,10 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layer_store::{Compression, LayerFile, LayerFileKind, LayerFilesError, Lower, Skeleton, Store};
+use layer_store::{Compression, Driver, LayerFile, LayerFileKind, LayerFilesError, Lower, Skeleton, Store};
 use proptest::prelude::*;
 
-use crate::place::{Place, in_mount_namespace, xattrs};
+use crate::place::{DRIVERS, Place, in_mount_namespace, with_each_driver, xattrs};
 use crate::round_trip::{Make, apply, change, tar_bytes};
 use crate::tar::{Entry, directory, file, symlink, tar};
 use crate::tar_layers::{Kind, Written, entries_of, write};
@@ -93,8 +93,8 @@ fn named(change: &Make) -> Vec<PathBuf> {
 }
 
 /// Makes steps on top of pulled layers, and looks at the stack as frozen layers, as tars, and as trees.
-fn check(below: &[Vec<u8>], steps: &[Vec<Make>]) {
-    let (place, other) = (Place::new(), Place::new());
+fn check(driver: Driver, below: &[Vec<u8>], steps: &[Vec<Make>]) {
+    let (place, other) = (Place::with(driver), Place::with(driver));
     let mut layers = place.layers(below);
     let mut tars = other.layers(below);
     for changes in steps {
@@ -124,14 +124,13 @@ proptest! {
             tar(&[directory("a/").mode(0o700), file("a/old", "1"), file("b/a/old", "2"), file("old", "3")]),
             tar(&[file("b/b/old", "4"), directory("a.b/").owner(7, 7), file("a/b/old", "5"), file("b/.wh.a", "")]),
         ];
-        in_mount_namespace(|| check(&below, &steps));
+        in_mount_namespace(|| DRIVERS.iter().for_each(|driver| check(*driver, &below, &steps)));
     }
 }
 
 /// Looks at pulled layers, which may only imply directories.
 fn check_pulled(layers: &[&[Entry]]) {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let tars: Vec<Vec<u8>> = layers.iter().map(|entries| tar(entries)).collect();
         let layers = place.layers(&tars);
         let view = place.store.view(&layers).unwrap();
@@ -188,8 +187,7 @@ fn a_file_larger_than_what_is_wanted_is_not_read() {
 
 #[test]
 fn a_tar_that_becomes_a_tree_is_still_looked_at() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let built = write(&place.store, &[Written::new("f", Kind::File(b"x".to_vec()))]).unwrap();
         let layers = [Lower::Layer(built.diff_id)];
         let files = place.store.files(&layers).unwrap();

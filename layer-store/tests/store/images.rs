@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use layer_store::{Compression, FindError, ImageError, ImageId, Skeleton, TagError};
 use oci::{Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, MediaType, Platform, Reference};
 
-use crate::place::{Place, in_mount_namespace};
+use crate::place::{Place, with_each_driver};
 use crate::tar::{file, tar};
 
 pub(crate) fn name(text: &str) -> Reference {
@@ -141,8 +141,7 @@ fn an_image_goes_out_under_the_manifest_it_came_with() {
 
 #[test]
 fn a_built_image_gets_a_manifest_once_and_keeps_the_blobs_of_its_base() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let base = place.apply(&tar(&[file("base", "0")])).unwrap();
         let snapshot = place.store.prepare(&[layer_store::Lower::Layer(base.clone())], Skeleton::None).unwrap();
         std::fs::write(snapshot.path().join("new"), "n").unwrap();

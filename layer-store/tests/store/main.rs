@@ -4,6 +4,7 @@
 
 mod apply;
 mod compression;
+mod drivers;
 mod files;
 mod hostile;
 mod images;

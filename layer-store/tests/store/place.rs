@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use layer_store::{Lower, Store};
+use layer_store::{Driver, DriverChoice, Lower, Store, View};
 use oci::{Descriptor, DiffId, Digest, MediaType};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
@@ -16,11 +16,35 @@ pub(crate) struct Place {
     directory: tempfile::TempDir,
 }
 
+/// Layers look the same with each of them.
+pub(crate) const DRIVERS: [Driver; 2] = [Driver::Erofs, Driver::Tree];
+
+/// Runs `body` with a new store of each driver, in a mount namespace of its own.
+pub(crate) fn with_each_driver(body: impl Fn(Place) + Sync) {
+    for driver in DRIVERS {
+        in_mount_namespace(|| body(Place::with(driver)));
+    }
+}
+
 impl Place {
+    /// A store where nothing is mounted.
     pub(crate) fn new() -> Self {
+        Self::with(Driver::Tree)
+    }
+
+    pub(crate) fn with(driver: Driver) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("store")).unwrap();
+        let store = Store::open_with(&directory.path().join("store"), DriverChoice::Only(driver)).unwrap();
         Self { store, directory }
+    }
+
+    pub(crate) fn driver(&self) -> Driver {
+        self.store.driver().unwrap().driver
+    }
+
+    /// Mounts one layer.
+    pub(crate) fn view(&self, diff_id: &DiffId) -> View {
+        self.store.view(&[Lower::Layer(diff_id.clone())]).unwrap()
     }
 
     /// Ends this command and starts another on the same store.
@@ -28,7 +52,7 @@ impl Place {
         let Self { store, directory } = self;
         let root = store.root().to_owned();
         drop(store);
-        Self { store: Store::open(&root).unwrap(), directory }
+        Self { store: Store::open_with(&root, DriverChoice::Only(Driver::Tree)).unwrap(), directory }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -69,6 +93,8 @@ impl Place {
         for own in list("tmp").filter(own) {
             all.extend(std::fs::read_dir(own).unwrap().map(|entry| entry.unwrap().path()));
         }
+        // a layer stays mounted for as long as its command runs
+        all.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with("erofs-"));
         all
     }
 }

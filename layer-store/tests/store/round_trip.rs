@@ -6,12 +6,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layer_store::{Compression, Form, LayerRecord, Lower, SealError, Skeleton, TreeTarError};
+use layer_store::{Compression, Driver, Form, LayerRecord, Lower, SealError, Skeleton, TreeTarError};
 use oci::{BlobSource, Descriptor, Digest};
 use proptest::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
-use crate::place::{Detail, Place, in_mount_namespace, list};
+use crate::place::{DRIVERS, Detail, Place, in_mount_namespace, list, with_each_driver};
 use crate::tar::{directory, file, tar};
 
 /// One change that a step makes.
@@ -85,8 +85,8 @@ fn try_apply(root: &Path, change: &Make) -> std::io::Result<()> {
 }
 
 /// Builds a layer on `below`, seals it, and takes it through a blob into another store and back.
-fn check(below: &[Vec<u8>], changes: &[Make]) -> LayerRecord {
-    let place = Place::new();
+fn check(driver: Driver, below: &[Vec<u8>], changes: &[Make]) -> LayerRecord {
+    let place = Place::with(driver);
     let lower = place.layers(below);
     let snapshot = place.store.prepare(&lower, Skeleton::None).unwrap();
     changes.iter().for_each(|change| apply(snapshot.path(), change));
@@ -96,7 +96,7 @@ fn check(below: &[Vec<u8>], changes: &[Make]) -> LayerRecord {
     assert_eq!(frozen.seal(&|| false).unwrap(), record);
     let blob = place.store.layer_blob(&record.diff_id, Compression::default()).unwrap();
 
-    let other = Place::new();
+    let other = Place::with(driver);
     let mut lower = other.layers(below);
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut place.store.open(&blob).unwrap(), &mut bytes).unwrap();
@@ -131,7 +131,7 @@ pub(crate) fn tar_bytes(place: &Place, blob: &Descriptor) -> Vec<u8> {
 /// Writes the layer again, entry by entry: the same bytes, before there is a tree, from it, and in a mount.
 fn check_as_tar(place: &Place, below: &[Vec<u8>], record: &LayerRecord, blob: &Descriptor, expected: &[&str]) {
     let bytes = tar_bytes(place, blob);
-    let other = Place::new();
+    let other = Place::with(place.driver());
     let written = crate::tar_layers::write(&other.store, &crate::tar_layers::entries_of(&bytes)).unwrap();
     assert_eq!(written, crate::tar_layers::with_form(record.clone(), Form::Tar));
     assert_eq!(other.store.layer_blob(&record.diff_id, Compression::default()).unwrap(), *blob);
@@ -141,7 +141,8 @@ fn check_as_tar(place: &Place, below: &[Vec<u8>], record: &LayerRecord, blob: &D
     let view = other.store.view(&lower).unwrap();
     assert_eq!(list(view.path(), Detail::All).lines().collect::<Vec<_>>(), expected);
     drop(view);
-    assert_eq!(other.store.layer(&record.diff_id).unwrap().form, Form::Tree);
+    let form = if other.driver() == Driver::Tree { Form::Tree } else { Form::Tar };
+    assert_eq!(other.store.layer(&record.diff_id).unwrap().form, form);
     assert_eq!(other.store.layer_blob(&record.diff_id, Compression::default()).unwrap(), *blob);
 }
 
@@ -194,7 +195,7 @@ fn a_socket_in_the_place_of_something_lower_does_not_bring_it_back() {
     let remove = |name: &str| Make::Remove { name: name.as_bytes().to_vec() };
     let socket = |name: &str| Make::Socket { name: name.as_bytes().to_vec() };
     let changes = [remove("run/app"), socket("run/app"), remove("run/dir"), socket("run/dir"), socket("run/new")];
-    in_mount_namespace(|| drop(check(&below, &changes)));
+    in_mount_namespace(|| DRIVERS.iter().for_each(|driver| drop(check(*driver, &below, &changes))));
 }
 
 #[test]
@@ -211,8 +212,8 @@ fn a_socket_in_a_new_directory_leaves_no_name_in_it() {
         Make::Socket { name: n("at the root") },
     ];
     let below = [tar(&[directory("deep/")])];
-    in_mount_namespace(|| assert_eq!(check(&below, &changes).entries, 42));
-    assert!(!text(&tar_of(&below, &changes)).contains(".wh."));
+    in_mount_namespace(|| DRIVERS.iter().for_each(|driver| assert_eq!(check(*driver, &below, &changes).entries, 42)));
+    assert!(tars_of(&below, &changes).iter().all(|tar| !text(tar).contains(".wh.")));
 }
 
 proptest! {
@@ -224,7 +225,7 @@ proptest! {
             tar(&[directory("a/").mode(0o700), file("a/old", "1"), file("b/a/old", "2"), file("old", "3")]),
             tar(&[file("b/b/old", "4"), directory("a.b/").owner(7, 7)]),
         ];
-        in_mount_namespace(|| drop(check(&below, &changes)));
+        in_mount_namespace(|| DRIVERS.iter().for_each(|driver| drop(check(*driver, &below, &changes))));
     }
 }
 
@@ -242,11 +243,10 @@ fn text(tar: &[u8]) -> String {
     text
 }
 
-/// The tar of what a step did, as another reader sees it.
-fn tar_of(below: &[Vec<u8>], changes: &[Make]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    in_mount_namespace(|| {
-        let place = Place::new();
+/// The tar of what a step did on top of layers that each driver keeps, as another reader sees it.
+fn tars_of(below: &[Vec<u8>], changes: &[Make]) -> Vec<Vec<u8>> {
+    let tars = std::sync::Mutex::new(Vec::new());
+    with_each_driver(|place| {
         let snapshot = place.store.prepare(&place.layers(below), Skeleton::MountPoints).unwrap();
         let epoch = Timespec { tv_sec: 1, tv_nsec: 0 };
         changes.iter().for_each(|change| try_apply(snapshot.path(), change).unwrap());
@@ -258,11 +258,12 @@ fn tar_of(below: &[Vec<u8>], changes: &[Make]) -> Vec<u8> {
         }
         let record = snapshot.freeze().unwrap().seal(&|| false).unwrap();
         let blob = place.store.layer_blob(&record.diff_id, Compression::default()).unwrap();
-        bytes = tar_bytes(&place, &blob);
-        assert_eq!(Digest::of(&bytes), record.diff_id.0);
-        assert_eq!(bytes.len() as u64, record.tar_size);
+        let tar = tar_bytes(&place, &blob);
+        assert_eq!(Digest::of(&tar), record.diff_id.0);
+        assert_eq!(tar.len() as u64, record.tar_size);
+        tars.lock().unwrap().push(tar);
     });
-    bytes
+    tars.into_inner().unwrap()
 }
 
 use std::os::unix::fs::MetadataExt;
@@ -272,7 +273,7 @@ fn the_format_is_frozen() {
     let below =
         [tar(&[directory("d/"), file("d/gone", "x"), directory("d/new/"), file("d/new/x", "x"), file("etc/x", "x")])];
     let n = |name: &str| name.as_bytes().to_vec();
-    let bytes = tar_of(
+    let tars = tars_of(
         &below,
         &[
             Make::Remove { name: n("d/gone") },
@@ -293,24 +294,24 @@ fn the_format_is_frozen() {
         "0 a 4755 3\n5 d/ 755 0\n0 d/.wh.gone 644 0\n0 d/! 644 0\n0 d/new.txt 644 1\n5 d/new/ 750 0\n\
          0 d/new/.wh..wh..opq 644 0\n1 d/new/y -> a 4755 0\n2 l -> d/new 777 0\n5 {long}/ 755 0\n"
     );
-    assert_eq!(text(&bytes), expected);
-    // these bytes change only together with the format's version
-    assert_eq!(
-        Digest::of(&bytes).to_string(),
-        "sha256:fee93e361420a3847c4f1ddf0586a6e32817fc5aff1ff35f6ef992ee8cd06759"
-    );
+    for bytes in tars {
+        assert_eq!(text(&bytes), expected);
+        // these bytes change only together with the format's version
+        assert_eq!(
+            Digest::of(&bytes).to_string(),
+            "sha256:fee93e361420a3847c4f1ddf0586a6e32817fc5aff1ff35f6ef992ee8cd06759"
+        );
+    }
 }
 
 #[test]
 fn a_step_that_changes_nothing_makes_an_empty_layer() {
-    let bytes = tar_of(&[tar(&[directory("d/")])], &[]);
-    assert_eq!(bytes, [0; 1024]);
+    assert_eq!(tars_of(&[tar(&[directory("d/")])], &[]), [[0; 1024]; 2]);
 }
 
 #[test]
 fn a_file_with_a_whiteouts_name_cannot_be_in_a_layer() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         for name in [".wh.x", "d/.wh..wh..opq"] {
             let snapshot = place.store.prepare(&[], Skeleton::None).unwrap();
             std::fs::create_dir(snapshot.path().join("d")).unwrap();
@@ -328,7 +329,7 @@ fn a_file_with_a_whiteouts_name_cannot_be_in_a_layer() {
 #[test]
 fn a_tree_deeper_than_any_path_has_a_tar() {
     in_mount_namespace(|| {
-        let place = Place::new();
+        let place = Place::with(Driver::Tree);
         let deep = "deep/".repeat(1500);
         let bytes = tar(&[file("x", "1").pax("path", format!("{deep}file"))]);
         let layer = place.apply(&bytes).unwrap();

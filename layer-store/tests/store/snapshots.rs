@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use layer_store::{Lower, SealError, Skeleton, SnapshotError};
 
-use crate::place::{Detail, Place, describe, in_mount_namespace, list};
+use crate::place::{Detail, describe, list, with_each_driver};
 use crate::tar::{Entry, directory, file, tar};
 
 fn write(path: &Path, name: &str, content: &str) {
@@ -15,8 +15,7 @@ fn write(path: &Path, name: &str, content: &str) {
 
 #[test]
 fn steps_stack_on_frozen_layers_before_and_after_they_are_sealed() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let base = place.layers(&[tar(&[file("base", "0")])]);
         let first = place.store.prepare(&base, Skeleton::None).unwrap();
         write(first.path(), "one", "1");
@@ -47,8 +46,7 @@ fn steps_stack_on_frozen_layers_before_and_after_they_are_sealed() {
 
 #[test]
 fn what_is_dropped_leaves_nothing() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let snapshot = place.store.prepare(&[], Skeleton::MountPoints).unwrap();
         write(snapshot.path(), "x", "x");
         // even while something in it is open
@@ -67,8 +65,7 @@ fn what_is_dropped_leaves_nothing() {
 
 #[test]
 fn a_snapshot_that_is_still_used_does_not_freeze() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let snapshot = place.store.prepare(&[], Skeleton::None).unwrap();
         let open = std::fs::File::create(snapshot.path().join("x")).unwrap();
         assert!(matches!(snapshot.freeze(), Err(SnapshotError::Unmount { .. })));
@@ -79,8 +76,7 @@ fn a_snapshot_that_is_still_used_does_not_freeze() {
 
 #[test]
 fn a_seal_ends_when_it_is_stopped_however_much_is_left() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let snapshot = place.store.prepare(&[], Skeleton::None).unwrap();
         let file = std::fs::File::create(snapshot.path().join("x")).unwrap();
         file.set_len(1 << 40).unwrap();
@@ -96,8 +92,7 @@ fn a_seal_ends_when_it_is_stopped_however_much_is_left() {
 
 #[test]
 fn mount_points_are_there_and_never_enter_a_layer() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let snapshot = place.store.prepare(&[], Skeleton::MountPoints).unwrap();
         let expected = "dev /\netc /\netc/hostname ``\netc/hosts ``\netc/resolv.conf ``\nproc /\nsys /\n";
         assert_eq!(list(snapshot.path(), Detail::Names), expected);
@@ -108,8 +103,7 @@ fn mount_points_are_there_and_never_enter_a_layer() {
 
 #[test]
 fn a_view_of_nothing_is_empty_and_cannot_be_written() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let view = place.store.view(&[]).unwrap();
         assert_eq!(list(view.path(), Detail::All), "");
         assert!(std::fs::write(view.path().join("x"), "").is_err());
@@ -122,8 +116,7 @@ fn a_view_of_nothing_is_empty_and_cannot_be_written() {
 
 #[test]
 fn a_stack_of_many_layers_is_mounted() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let tars: Vec<Vec<u8>> =
             (0..200).map(|n| tar(&[file("which", n.to_string()), file(&format!("f{n}"), "")])).collect();
         let layers = place.layers(&tars);
@@ -141,8 +134,7 @@ fn a_stack_of_many_layers_is_mounted() {
 
 #[test]
 fn a_layer_may_be_there_several_times() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let repeated = tar(&[directory("d/").mode(0o700), file("d/x", "1"), file(".wh.gone", "")]);
         let between = tar(&[file("d/.wh.x", ""), file("d/y", "2"), file("gone", "3"), file("e/z", "4")]);
         let layers = place.layers(&[tar(&[file("gone", "0")]), repeated.clone(), between, repeated]);
@@ -154,8 +146,7 @@ fn a_layer_may_be_there_several_times() {
 
 #[test]
 fn a_device_in_a_stack_cannot_be_opened() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let layers = place.layers(&[tar(&[crate::tar::device(b'3', "null", 1, 3)])]);
         let view = place.store.view(&layers).unwrap();
         assert!(std::fs::File::open(view.path().join("null")).is_err());
@@ -164,8 +155,7 @@ fn a_device_in_a_stack_cannot_be_opened() {
 
 /// Mounts layers and checks what one path looks like, read-only, writable, and again from what is kept by then.
 fn check(layers: &[&[Entry]], path: &str, expected: &str) {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let tars: Vec<Vec<u8>> = layers.iter().map(|entries| tar(entries)).collect();
         let layers = place.layers(&tars);
         for _ in 0..2 {
@@ -211,8 +201,7 @@ fn what_a_layer_hides_gives_no_metadata() {
 
 #[test]
 fn implied_directories_above_a_frozen_layer_look_as_below_too() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let step = place.store.prepare(&[], Skeleton::None).unwrap();
         std::fs::create_dir(step.path().join("d")).unwrap();
         std::fs::set_permissions(step.path().join("d"), std::fs::Permissions::from_mode(0o701)).unwrap();

@@ -6,9 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layer_store::{Compression, Form, LayerRecord, Lower, Skeleton, Store, TarEntry, TarKind, TarLayerError};
+use layer_store::{
+    Compression, Driver, DriverChoice, Form, LayerRecord, Lower, Skeleton, Store, TarEntry, TarKind, TarLayerError,
+};
 
-use crate::place::{Detail, Place, in_mount_namespace, list};
+use crate::place::{Detail, Place, in_mount_namespace, list, with_each_driver};
 use crate::tar::BLOCK;
 
 /// An entry with everything it needs.
@@ -274,8 +276,7 @@ fn a_content_has_exactly_its_size() {
 
 #[test]
 fn holes_stay_holes_in_the_tar_and_in_the_tree() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let mut content = vec![0; 8 << 20];
         content[5 << 20] = 1;
         let sparse = Written::new("sparse", Kind::File(content.clone()));
@@ -287,7 +288,8 @@ fn holes_stay_holes_in_the_tar_and_in_the_tree() {
         let blob = place.store.layer_blob(&record.diff_id, Compression::default()).unwrap();
         let view = place.store.view(&[Lower::Layer(record.diff_id.clone())]).unwrap();
         assert!(std::fs::read(view.path().join("sparse")).unwrap() == content);
-        assert!(allocated(&view.path().join("sparse")) < 1 << 20);
+        // through an index the kernel tells how large it looks
+        assert!(place.driver() == Driver::Erofs || allocated(&view.path().join("sparse")) < 1 << 20);
         drop(view);
         place.forget_blob(&blob);
         assert_eq!(place.store.layer_blob(&record.diff_id, Compression::default()).unwrap(), blob);
@@ -297,7 +299,7 @@ fn holes_stay_holes_in_the_tar_and_in_the_tree() {
 #[test]
 fn the_same_layer_again_is_the_one_that_is_there() {
     in_mount_namespace(|| {
-        let place = Place::new();
+        let place = Place::with(Driver::Tree);
         let entries = [directory("d"), file("d/f", "x")];
         let first = write(&place.store, &entries).unwrap();
         assert_eq!(first.form, Form::Tar);
@@ -326,7 +328,7 @@ fn several_mounts_at_once_make_one_tree() {
             Lower::Layer(record.diff_id)
         })
         .collect();
-    let store = Store::open(place.store.root()).unwrap();
+    let store = Store::open_with(place.store.root(), DriverChoice::Only(Driver::Tree)).unwrap();
     std::thread::scope(|scope| {
         for store in [&place.store, &store, &place.store, &store] {
             let layers = &layers;
@@ -351,7 +353,7 @@ fn several_mounts_at_once_make_one_tree() {
 #[test]
 fn a_tree_that_was_not_finished_is_made_again() {
     in_mount_namespace(|| {
-        let place = Place::new();
+        let place = Place::with(Driver::Tree);
         let record = write(&place.store, &[file("a", "1"), file("b", "2")]).unwrap();
         let tree = place.tree(&record.diff_id);
         std::fs::create_dir(&tree).unwrap();
@@ -369,7 +371,7 @@ fn a_tree_that_was_not_finished_is_made_again() {
 #[test]
 fn a_tar_whose_tree_would_not_give_it_again_stays() {
     in_mount_namespace(|| {
-        let place = Place::new();
+        let place = Place::with(Driver::Tree);
         // later than any inode can tell
         let future = Written { mtime: (1 << 40, 0), ..file("f", "x") };
         let record = write(&place.store, &[future]).unwrap();
@@ -381,8 +383,7 @@ fn a_tar_whose_tree_would_not_give_it_again_stays() {
 
 #[test]
 fn a_step_stands_on_a_layer_that_is_a_tar() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let record = write(&place.store, &[directory("d"), file("d/f", "x"), file("g", "y")]).unwrap();
         let step = place.store.prepare(&[Lower::Layer(record.diff_id.clone())], Skeleton::None).unwrap();
         std::fs::remove_file(step.path().join("g")).unwrap();

@@ -10,7 +10,7 @@ use layer_store::{
 };
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 
-use crate::place::{Detail, Place, in_mount_namespace, list};
+use crate::place::{Detail, Place, list, with_each_driver};
 
 fn name(text: &str) -> VolumeName {
     text.parse().unwrap()
@@ -130,8 +130,7 @@ fn several_commands_may_begin_with_the_same_volume_at_once() {
 
 #[test]
 fn a_volume_that_cannot_be_filled_stays_empty() {
-    in_mount_namespace(|| {
-        let place = Place::new();
+    with_each_driver(|place| {
         let rootfs = rootfs(&place);
         std::fs::create_dir(rootfs.join("small")).unwrap();
         std::fs::write(rootfs.join("small/file"), "x").unwrap();

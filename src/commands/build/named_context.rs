@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_names_nothing_is_refused() {
-        let session = Session::new(Config::read(Some("/nonexistent".into())).unwrap(), None);
+        let session = Session::new(Config::read(Some("/nonexistent".into()), None).unwrap(), None);
         let opening = Opening { session: &session, access: &Access::default(), git_dir: GitDir::Drop };
         for given in ["", "a", "=a", "a=", "a=/nonexistent", "a=docker-image://A B", "a=oci-layout:///nonexistent"] {
             assert!(named_contexts(&[given.to_owned()], &Platform::host(), &opening).is_err(), "{given}");

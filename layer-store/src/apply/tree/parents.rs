@@ -10,16 +10,10 @@ use std::rc::Rc;
 use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
-use super::{ApplyError, refused, write};
+use super::ApplyError;
+use crate::apply::meaning::{MAX_IMPLIED, MAX_LINKS, PATH_MAX, refused, split, write};
 use crate::overlay::OverlayXattrs;
 use crate::sys::{self, Time};
-
-/// Directories without an entry in one layer, at most.
-const MAX_IMPLIED: usize = 100_000;
-/// Links that point to missing directories, followed on the way to one parent.
-const MAX_LINKS: usize = 40;
-/// The longest path that the kernel takes at once.
-const PATH_MAX: usize = 4095;
 
 pub(super) struct Parents {
     root: OwnedFd,
@@ -108,7 +102,7 @@ impl Parents {
         let mut paths = Vec::new();
         for (inode, path) in std::mem::take(&mut self.implied) {
             // some were replaced later, and their inodes may live again elsewhere
-            let (parent, name) = super::split(&path).unwrap_or((b"", b"."));
+            let (parent, name) = split(&path).unwrap_or((b"", b"."));
             let there = self.open(parent).and_then(|parent| sys::look(parent, name)).unwrap_or(None);
             if there.is_some_and(|stat| stat.st_ino == inode && sys::kind(&stat) == FileType::Directory) {
                 paths.push(path);

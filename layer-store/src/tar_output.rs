@@ -2,6 +2,7 @@
 //!
 //! - The thread starts with the first full piece: a small layer costs none.
 //! - Long runs of zeros stay holes in the file, and so does a source's: the tar of a sparse file takes no more disk than that.
+//! - The file ends at a whole block, as its last one is read as a whole (`erofs`): bytes after those of the tar are zeros.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,6 +14,7 @@ use std::thread::JoinHandle;
 use oci::{Digest, Hasher};
 
 use crate::sys;
+use crate::tree_tar::header::BLOCK;
 use crate::tree_tar::writer::Pieces;
 
 /// Pieces between the two threads, at most.
@@ -22,7 +24,7 @@ const HOLE: usize = 64 << 10;
 
 /// A tar that is being written.
 #[derive(Debug)]
-pub(super) enum Output {
+pub(crate) enum Output {
     Here(Target),
     Beside(Beside),
     /// It failed.
@@ -31,7 +33,7 @@ pub(super) enum Output {
 
 /// The file, and what is known of its bytes.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     file: File,
     hasher: Hasher,
     size: u64,
@@ -39,7 +41,7 @@ pub(super) struct Target {
 
 /// A thread that has the file.
 #[derive(Debug)]
-pub(super) struct Beside {
+pub(crate) struct Beside {
     full: SyncSender<(Vec<u8>, usize)>,
     empty: Receiver<Vec<u8>>,
     /// Pieces that were made for it.
@@ -48,20 +50,20 @@ pub(super) struct Beside {
 }
 
 impl Output {
-    pub(super) fn create(path: &Path, hasher: Hasher) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, hasher: Hasher) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         Ok(Self::Here(Target { file, hasher, size: 0 }))
     }
 
-    /// Waits until everything is written, and returns the digest.
-    pub(super) fn finish(self) -> io::Result<Digest> {
+    /// Waits until everything is written, and returns the digest and the bytes of the tar.
+    pub(crate) fn finish(self) -> io::Result<(Digest, u64)> {
         let target = match self {
             Self::Here(target) => target,
             Self::Beside(beside) => beside.join()?,
             Self::Nowhere => return Err(io::ErrorKind::BrokenPipe.into()),
         };
-        target.file.set_len(target.size)?;
-        Ok(target.hasher.finish())
+        target.file.set_len(target.size.next_multiple_of(BLOCK as u64))?;
+        Ok((target.hasher.finish(), target.size))
     }
 }
 
