@@ -82,8 +82,8 @@ fn layers_go_out_as_the_flags_say_and_base_images_as_they_came_unless_forced() {
     images::push_base(&registry, "demo/base:1", &[images::Tar::default().file("base", 0o644, b"below").finish()]);
     let name = format!("{}/demo/app:1", registry.address());
     let env = env();
-    env.file("Dockerfile", &format!("FROM {base}\nCOPY a /\n"));
-    env.file("a", &"above\n".repeat(1000));
+    env.file("Dockerfile", format!("FROM {base}\nCOPY a /\n"));
+    env.file("a", "above\n".repeat(1000));
     env.wharf(&["build", "-q", "-t", &name, "."]).success();
     for (flags, expected) in [
         (&["--compression=zstd"][..], ["tar+gzip", "tar+zstd"]),
