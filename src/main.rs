@@ -21,6 +21,7 @@
 mod age;
 mod args;
 mod commands;
+mod compression_flags;
 mod config;
 mod confinement;
 mod container;

@@ -66,6 +66,44 @@ fn what_is_there_is_neither_sent_nor_fetched_again() {
     assert_eq!(env.wharf(&["pull", "-q", &name]).success().stdout, format!("{name}\n"));
 }
 
+/// The media types of the layers of what a registry has under a name, lowest first, without what all of them begin with.
+fn layer_types(registry: &Registry, repository: &str, tag: &str) -> Vec<String> {
+    let (_, manifest) = registry.manifest(repository, tag).expect("it was pushed");
+    let manifest: oci::Manifest = serde_json::from_slice(&manifest).expect("a manifest is JSON");
+    let types =
+        manifest.layers.iter().map(|layer| layer.media_type.as_str().rsplit('.').next().unwrap_or_default().to_owned());
+    types.collect()
+}
+
+#[test]
+fn layers_go_out_as_the_flags_say_and_base_images_as_they_came_unless_forced() {
+    let registry = Registry::start(Auth::None);
+    let base = format!("{}/demo/base:1", registry.address());
+    images::push_base(&registry, "demo/base:1", &[images::Tar::default().file("base", 0o644, b"below").finish()]);
+    let name = format!("{}/demo/app:1", registry.address());
+    let env = env();
+    env.file("Dockerfile", format!("FROM {base}\nCOPY a /\n"));
+    env.file("a", "above\n".repeat(1000));
+    env.wharf(&["build", "-q", "-t", &name, "."]).success();
+    for (flags, expected) in [
+        (&["--compression=zstd"][..], ["tar+gzip", "tar+zstd"]),
+        (&[], ["tar+gzip", "tar+gzip"]),
+        (&["--compression=zstd", "--compression-level=9", "--force-compression"], ["tar+zstd", "tar+zstd"]),
+        (&["--compression-format=uncompressed", "--force-compression"], ["tar", "tar"]),
+    ] {
+        let pushed = env.wharf(&[&["push", &name], flags].concat()).success().stdout;
+        assert_eq!(layer_types(&registry, "demo/app", "1"), expected, "{flags:?}");
+        // the same again has nothing to send, and another store can use it
+        let again = env.wharf(&[&["push", &name], flags].concat()).success().stdout;
+        assert_eq!(digest(&again), digest(&pushed), "{flags:?}");
+        let other = self::env();
+        let pulled = other.wharf(&["pull", &name]).success().stdout;
+        assert_eq!(digest(&pulled), digest(&pushed), "{flags:?}");
+    }
+    let refused = env.wharf(&["push", &name, "--compression=zstd", "--compression-level=20"]).exits_with(125).stderr;
+    assert_eq!(refused, "error: `--compression-level`: zstd has the levels 1 to 19, not 20\n");
+}
+
 #[test]
 fn an_image_for_another_platform_is_refused_when_one_is_asked_for() {
     let registry = Registry::start(Auth::None);

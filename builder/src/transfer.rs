@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use layer_store::{ApplyError, ImageError, ImageId, LayerError, ManifestError, Skipped, Store, TagError};
+use layer_store::{ApplyError, Compression, ImageError, ImageId, LayerError, ManifestError, Skipped, Store, TagError};
 use oci::{BlobError, BlobSink, BlobSource, BlobWriter, Descriptor, DiffId, Reference, Verified};
 use registry_client::{Client, LayerEvent, PullError, Push, PushError, Pushed, RemoteImage};
 use tokio::sync::mpsc::UnboundedSender;
@@ -113,7 +113,8 @@ impl Transfer {
         tokio::task::spawn_blocking(move || keep(&store, &remote)).await.expect("keeping an image does not panic")
     }
 
-    /// Pushes the image `id` under `name`; `events` hears of each blob as soon as it is there.
+    /// Pushes the image `id` under `name`, its layers compressed as `compression` says; `events` hears of each blob as soon as
+    /// it is there.
     ///
     /// # Errors
     ///
@@ -122,10 +123,11 @@ impl Transfer {
         &self,
         id: &ImageId,
         name: &Reference,
+        compression: Compression,
         events: Option<UnboundedSender<LayerEvent>>,
     ) -> Result<Pushed, TransferError> {
         let (store, image_id) = (self.store.clone(), id.clone());
-        let manifest = tokio::task::spawn_blocking(move || store.manifest(&image_id)).await;
+        let manifest = tokio::task::spawn_blocking(move || store.manifest(&image_id, compression)).await;
         let (image, manifest) =
             manifest.expect("making a manifest does not panic").map_err(|source| TransferError::Manifest { source })?;
         let siblings = self.siblings(id, name)?;

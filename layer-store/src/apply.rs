@@ -13,7 +13,7 @@
 //!
 //! In `decompress`: gzip and zstd. In `entries`: the tar reader. In `meaning`: what an entry asks for. In `tree`: how it becomes a file.
 
-mod decompress;
+pub(crate) mod decompress;
 pub(crate) mod entries;
 pub(crate) mod meaning;
 mod pax;
@@ -114,10 +114,11 @@ impl Store {
     }
 
     fn open_tar(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<Box<dyn Read + Send>, ApplyError> {
-        let compression = layer.media_type.layer_compression();
-        let compression = compression.ok_or_else(|| ApplyError::MediaType { media_type: layer.media_type.clone() })?;
+        if layer.media_type.layer_compression().is_none() {
+            return Err(ApplyError::MediaType { media_type: layer.media_type.clone() });
+        }
         let blob = BlobSource::open(self, layer)?;
-        decompress::decompress(blob, compression).map_err(|error| unreadable(error, diff_id))
+        decompress::decompress(blob).map_err(|error| unreadable(error, diff_id))
     }
 
     /// Keeps the tar, with its index; a tar that an index cannot show is unpacked.

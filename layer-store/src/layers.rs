@@ -12,9 +12,10 @@
 //! unpacked, and a tar becomes a tree when somebody mounts it (`tree_form`). The record says what is there, and only that is believed.
 //! The directory is made in `tmp/` and renamed as a whole, so a layer without a record does not exist.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use oci::{Descriptor, DiffId};
+use oci::{Descriptor, DiffId, Digest};
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use crate::file_error::failed;
 use crate::lease::{Held, StoreLock, exists};
 use crate::remove_tree::remove_tree;
 use crate::tree_tar::Written;
-use crate::{FileError, RecordError, Store, record};
+use crate::{Compression, Encoding, FileError, RecordError, Store, record};
 
 /// How a layer is kept so that it can be mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,9 @@ pub struct LayerRecord {
     pub entries: u64,
     /// The blobs that hold this layer's tar, compressed or not; one that is not here is not forgotten.
     pub blobs: Vec<Descriptor>,
+    /// Which of them were made here, by the [`Encoding`] that gave them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) encoded: BTreeMap<String, Digest>,
     /// What was left out.
     #[serde(default)]
     pub skipped: Skipped,
@@ -115,6 +119,7 @@ impl LayerRecord {
             tar_size: written.tar_size,
             entries: written.entries,
             blobs: Vec::new(),
+            encoded: BTreeMap::new(),
             skipped: Skipped::default(),
             origin: Origin::Built,
             implied: Vec::new(),
@@ -215,15 +220,51 @@ impl Store {
         Ok(self.write_record(&self.layer_path(diff_id).join("record.json"), &record)?)
     }
 
-    /// Returns the layer's first blob that is here; it is held.
-    pub(crate) fn kept_blob(&self, record: &LayerRecord) -> Result<Option<Descriptor>, FileError> {
-        for blob in &record.blobs {
+    /// Notes that `blob` is what `encoding` made of the layer. One in which the layer came stays that.
+    pub(crate) fn note_encoded(
+        &self,
+        diff_id: &DiffId,
+        encoding: Encoding,
+        blob: &Descriptor,
+    ) -> Result<(), LayerError> {
+        let _lock = StoreLock::exclusive(self.root())?;
+        let mut record = self.read_layer(diff_id)?;
+        if !record.blobs.iter().any(|known| known.digest == blob.digest) {
+            record.blobs.push(blob.clone());
+        } else if !record.encoded.values().any(|made| *made == blob.digest) {
+            return Ok(());
+        }
+        record.encoded.insert(encoding.to_string(), blob.digest.clone());
+        Ok(self.write_record(&self.layer_path(diff_id).join("record.json"), &record)?)
+    }
+
+    /// Returns the blobs that are here and that the layer may go out as: those it came in, else the one that the encoding
+    /// makes. They are held.
+    pub(crate) fn outgoing(
+        &self,
+        record: &LayerRecord,
+        compression: Compression,
+    ) -> Result<Vec<Descriptor>, FileError> {
+        let is_made = |blob: &&Descriptor| record.encoded.values().any(|made| *made == blob.digest);
+        let received = record.blobs.iter().filter(|blob| !is_made(blob) && compression.keeps(blob));
+        let received = self.kept(received)?;
+        if !received.is_empty() {
+            return Ok(received);
+        }
+        let made = record.encoded.get(&compression.encoding.to_string());
+        self.kept(record.blobs.iter().filter(|blob| Some(&blob.digest) == made))
+    }
+
+    /// Returns those of `blobs` that are here; they are held.
+    pub(crate) fn kept<'a>(&self, blobs: impl Iterator<Item = &'a Descriptor>) -> Result<Vec<Descriptor>, FileError> {
+        let mut kept = Vec::new();
+        for blob in blobs {
             let path = self.blob_path(&blob.digest);
             let is_whole = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|file| file.len() == blob.size);
             if exists(&path)? && self.hold(Held::Blob(blob.digest.clone()), &path)? && is_whole(&path) {
-                return Ok(Some(blob.clone()));
+                kept.push(blob.clone());
             }
         }
-        Ok(None)
+        Ok(kept)
     }
 }

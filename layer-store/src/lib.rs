@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! blob ──apply──▶ layer ──prepare──▶ active snapshot ──freeze──▶ frozen layer ──seal──▶ layer (tree) ──layer_blob──▶ blob
-//!                            (overlay mount)          (rename)                (diff ID, rename)             (gzip)
+//!                            (overlay mount)          (rename)                (diff ID, rename)         (encoding)
 //! entries ──begin_tar──▶ layer (tar, index) ──prepare, view──▶ (mounted, or a tree)         layer (tar) ──layer_blob──▶ blob
 //! an image's directory ──fill──▶ volume
 //! layers ──files──▶ what is at a path, without a mount
@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `store`, `lease`, `record` | the directory itself; what running commands hold; small JSON files |
 //! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
-//! | `layers`, `apply`, `tree_tar`, `compress` | layers, from a blob to a tree and back |
+//! | `layers`, `apply`, `tree_tar`, `compress`, `encoding` | layers, from a blob to a tree and back |
 //! | `tar_layer`, `tar_output` | layers that are written as tars |
 //! | `driver`, `tar_form`, `index`, `erofs`, `tree_form` | how layers that are tars are mounted: through an index, or as trees |
 //! | `unpack` | archives that are no layers |
@@ -42,6 +42,7 @@ mod compress;
 mod contexts;
 mod copy_up;
 mod driver;
+mod encoding;
 mod erofs;
 mod file_error;
 mod files;
@@ -81,6 +82,7 @@ pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
 pub use compress::CompressError;
 pub use copy_up::{CopyUp, CopyUpError};
 pub use driver::{Driver, DriverChoice, DriverError, DriverInUse, DriverNameError};
+pub use encoding::{Compression, Encoding, EncodingError};
 pub use file_error::{FileError, RecordError};
 pub use files::{LayerFile, LayerFileKind, LayerFiles, LayerFilesError};
 pub use find::FindError;

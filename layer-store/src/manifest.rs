@@ -1,15 +1,15 @@
 //! The manifest under which an image goes out.
 //!
-//! An image that was pulled goes out as it came, if all of its blobs are still here and known to hold its layers. Else its layers are compressed, those that
-//! have no blob, and an OCI manifest is written; base layers keep the blobs they came in.
+//! An image that was pulled goes out as it came, if all of its blobs are still here and known to hold its layers, and nothing else is forced. Else its layers
+//! are compressed, those that have no such blob, and an OCI manifest is written; base layers keep the blobs they came in.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use oci::{BlobError, Descriptor, DiffId, Document, DocumentError, LayerCompression, Manifest, MediaType};
+use oci::{BlobError, Descriptor, DiffId, Document, DocumentError, Manifest, MediaType};
 
 use crate::images::KnownManifest;
-use crate::{CompressError, ImageError, ImageId, Store};
+use crate::{CompressError, Compression, ImageError, ImageId, Store};
 
 /// Layers that are compressed at the same time; each uses all processors.
 const AT_ONCE: usize = 2;
@@ -35,17 +35,21 @@ impl Store {
     /// # Errors
     ///
     /// [`ManifestError::Layer`] when a layer has no blob and cannot be compressed.
-    pub fn manifest(&self, id: &ImageId) -> Result<(Descriptor, Document<Manifest>), ManifestError> {
+    pub fn manifest(
+        &self,
+        id: &ImageId,
+        compression: Compression,
+    ) -> Result<(Descriptor, Document<Manifest>), ManifestError> {
         let record = self.held_image(id)?;
         for known in record.manifests.iter().rev() {
-            if self.has_all(known)? && self.are_of(&record.layers, known) {
+            if self.has_all(known)? && self.go_out(&record.layers, known, compression)? {
                 let bytes = self.read_blob(&known.manifest.digest, Manifest::MAX_SIZE)?;
                 let document = Document::parse(bytes, "image manifest", Manifest::MAX_SIZE);
                 let document = document.map_err(|source| ManifestError::Document { id: id.clone(), source })?;
                 return Ok((known.manifest.clone(), document));
             }
         }
-        let layers = self.layer_blobs(&record.layers)?;
+        let layers = self.layer_blobs(&record.layers, compression)?;
         let config = self.config(id)?.descriptor(MediaType::OCI_CONFIG);
         let document = Document::write(Manifest::new(config, layers));
         self.add_manifest(id, &document, MediaType::OCI_MANIFEST, None)?;
@@ -61,22 +65,30 @@ impl Store {
         Ok(true)
     }
 
-    /// Tells whether each blob was verified to hold its layer: a manifest only claims so.
-    fn are_of(&self, layers: &[DiffId], known: &KnownManifest) -> bool {
-        let is_of = |(diff_id, blob): (&DiffId, &Descriptor)| {
-            self.layer(diff_id).is_ok_and(|record| record.blobs.iter().any(|of| of.digest == blob.digest))
-        };
-        layers.iter().zip(known.blobs.iter().skip(1)).all(is_of)
+    /// Tells whether each blob is what its layer goes out as. That a manifest names it only claims that it holds the layer.
+    fn go_out(
+        &self,
+        layers: &[DiffId],
+        known: &KnownManifest,
+        compression: Compression,
+    ) -> Result<bool, CompressError> {
+        for (diff_id, blob) in layers.iter().zip(known.blobs.iter().skip(1)) {
+            let outgoing = self.outgoing(&self.layer(diff_id)?, compression)?;
+            if !outgoing.iter().any(|of| of.digest == blob.digest) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    fn layer_blobs(&self, layers: &[DiffId]) -> Result<Vec<Descriptor>, CompressError> {
+    fn layer_blobs(&self, layers: &[DiffId], compression: Compression) -> Result<Vec<Descriptor>, CompressError> {
         let next = AtomicUsize::new(0);
         let work = || {
             let mut done = Vec::new();
             while let Some((at, layer)) =
                 Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, layers.get(at)?)))
             {
-                done.push((at, self.layer_blob(layer).map(as_oci)));
+                done.push((at, self.layer_blob(layer, compression).map(as_oci)));
             }
             done
         };
@@ -92,11 +104,6 @@ impl Store {
 
 /// An OCI manifest names OCI media types only: Docker's layers are the same bytes under other names.
 fn as_oci(blob: Descriptor) -> Descriptor {
-    let media_type = match blob.media_type.layer_compression() {
-        Some(LayerCompression::None) => MediaType::OCI_LAYER,
-        Some(LayerCompression::Gzip) => MediaType::OCI_LAYER_GZIP,
-        Some(LayerCompression::Zstd) => MediaType::OCI_LAYER_ZSTD,
-        None => blob.media_type,
-    };
+    let media_type = blob.media_type.layer_compression().map_or(blob.media_type, MediaType::oci_layer);
     Descriptor::new(media_type, blob.digest, blob.size)
 }

@@ -71,7 +71,7 @@ impl Store {
         let made = scratch.make("tree")?;
         let (made_of, times) = self.unpack_tar(diff_id, &path.join(TAR), &made)?;
         let is_exact = match record.origin {
-            Origin::Received => self.kept_blob(&record)?.is_some(),
+            Origin::Received => !self.kept(record.blobs.iter())?.is_empty(),
             Origin::Built => {
                 made_of.skipped == Skipped::default()
                     && times.is_none_or(|(first, last)| keeps_times(&scratch.directory, first, last))

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use layer_store::{ApplyError, Form, Lower, Ownership, Skeleton, Store, TarEntry, TarKind};
+use layer_store::{ApplyError, Compression, Form, Lower, Ownership, Skeleton, Store, TarEntry, TarKind};
 use oci::{DiffId, MediaType};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
@@ -125,14 +125,14 @@ fn a_step_becomes_a_layer(store: &Store) {
     let record = frozen.seal(&|| false).unwrap();
     // d/, its opaque marker, d/new, and the whiteout of `gone`
     assert_eq!(record.entries, 4);
-    let blob = store.layer_blob(&record.diff_id).unwrap();
+    let blob = store.layer_blob(&record.diff_id, Compression::default()).unwrap();
     let root = store.root().parent().unwrap().join("other");
     let other = Store::open(&root).unwrap();
     let bytes = store.read_blob(&blob.digest, 1 << 20).unwrap();
     other.put_blob(blob.media_type.clone(), &bytes).unwrap();
     other.apply(&blob, &record.diff_id).unwrap();
     std::fs::remove_file(root.join("blobs/sha256").join(blob.digest.hex())).unwrap();
-    assert_eq!(other.layer_blob(&record.diff_id).unwrap(), blob);
+    assert_eq!(other.layer_blob(&record.diff_id, Compression::default()).unwrap(), blob);
     let view = store.view(&[Lower::Layer(lower), Lower::Frozen(frozen)]).unwrap();
     assert_eq!(names(&view.path().join("d")), ["new"]);
     assert_eq!(names(view.path()), ["d"]);
@@ -160,13 +160,13 @@ fn a_layer_that_is_a_tar(store: &Store) {
     assert_eq!(names(view.path()), [""; 0]);
     let record = store.layer(&device).unwrap();
     assert_eq!((record.form, record.skipped.devices), (Form::Both, 1));
-    assert!(store.layer_blob(&device).is_ok());
+    assert!(store.layer_blob(&device, Compression::default()).is_ok());
 
     let foreign = write(TarKind::Fifo, 42);
     assert_eq!(names(store.view(&[Lower::Layer(foreign.clone())]).unwrap().path()), ["it"]);
     let record = store.layer(&foreign).unwrap();
     assert_eq!((record.form, record.skipped.owners), (Form::Both, 1));
-    assert!(store.layer_blob(&foreign).is_ok(), "its tar tells the owner");
+    assert!(store.layer_blob(&foreign, Compression::default()).is_ok(), "its tar tells the owner");
 
     let plain = write(TarKind::Fifo, 0);
     assert_eq!(names(store.view(&[Lower::Layer(plain.clone())]).unwrap().path()), ["it"]);
@@ -178,7 +178,7 @@ fn an_owner_that_is_not_mapped_is_kept_for_who_gets_the_layer(store: &Store) {
     let layer = layer(store, &entries).unwrap();
     let record = store.layer(&layer).unwrap();
     assert_eq!(record.skipped.owners, 1);
-    assert_eq!(store.layer_blob(&layer).unwrap(), record.blobs[0], "it goes out as it came");
+    assert_eq!(store.layer_blob(&layer, Compression::default()).unwrap(), record.blobs[0], "it goes out as it came");
     // what is no layer would lose it
     let error =
         store.unpack(&*store.read_blob(&record.blobs[0].digest, 1 << 20).unwrap(), Ownership::Kept).unwrap_err();

@@ -23,6 +23,16 @@ pub enum LayerCompression {
     Zstd,
 }
 
+impl fmt::Display for LayerCompression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "uncompressed",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
 impl MediaType {
     /// An OCI image manifest.
     pub const OCI_MANIFEST: Self = Self::known("application/vnd.oci.image.manifest.v1+json");
@@ -79,6 +89,15 @@ impl MediaType {
         *self == Self::OCI_CONFIG || *self == Self::DOCKER_CONFIG
     }
 
+    /// Returns OCI's type of a layer that is compressed so.
+    pub fn oci_layer(compression: LayerCompression) -> Self {
+        match compression {
+            LayerCompression::None => Self::OCI_LAYER,
+            LayerCompression::Gzip => Self::OCI_LAYER_GZIP,
+            LayerCompression::Zstd => Self::OCI_LAYER_ZSTD,
+        }
+    }
+
     /// Returns how a layer of this type is compressed; `None` when it is no layer that can be applied.
     pub fn layer_compression(&self) -> Option<LayerCompression> {
         let is = |types: [Self; 2]| types.contains(self);
@@ -128,5 +147,8 @@ mod tests {
         assert_eq!(MediaType::OCI_LAYER_ZSTD.layer_compression(), Some(LayerCompression::Zstd));
         assert_eq!(MediaType::OCI_LAYER.layer_compression(), Some(LayerCompression::None));
         assert_eq!(MediaType::OCI_CONFIG.layer_compression(), None);
+        for compression in [LayerCompression::None, LayerCompression::Gzip, LayerCompression::Zstd] {
+            assert_eq!(MediaType::oci_layer(compression).layer_compression(), Some(compression));
+        }
     }
 }

@@ -8,6 +8,7 @@ use oci::Reference;
 use registry_client::LayerEvent;
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::compression_flags::CompressionArgs;
 use crate::ending::Ending;
 use crate::output;
 use crate::session::{Interrupt, Session};
@@ -22,6 +23,8 @@ pub(crate) struct PushArgs {
     /// Only print the name of what was pushed
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    compression: CompressionArgs,
 }
 
 /// Pushes an image.
@@ -30,6 +33,7 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> anyhow::Result<u8> {
     if given.digest().is_some() {
         return Err(Ending::usage(format!("`{}` has a digest: push it by a tag", shown(&args.name))).into());
     }
+    let compression = args.compression.compression()?;
     let audience = if args.quiet { Audience::Nobody } else { Audience::Output };
     let transfer = TransferReport::new(audience, Direction::Push);
     if given.tag().is_none() {
@@ -51,7 +55,7 @@ pub(crate) fn push(args: &PushArgs, session: &Session) -> anyhow::Result<u8> {
                 }
             }
         });
-        let pushed = between.push(&id, &name, Some(events));
+        let pushed = between.push(&id, &name, compression, Some(events));
         let pushed = interrupt.or_stop(async { Ok(pushed.await?) }).await?;
         told.await.context("cannot tell about the transfer")?;
         Ok(pushed)

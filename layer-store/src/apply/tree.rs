@@ -18,6 +18,7 @@
 //! - Links of this layer are followed on the way to a parent; other layers are not consulted.
 //! - The modification time of a directory is restored when the next entry is in another one.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -154,6 +155,7 @@ impl TreeBuilder {
             tar_size: 0,
             entries: self.entries,
             blobs: Vec::new(),
+            encoded: BTreeMap::new(),
             skipped: self.skipped,
             origin: Origin::Received,
             implied: implied.iter().map(|path| implied::write_path(path)).collect(),

@@ -2,6 +2,8 @@
 //!
 //! What only trees can show is [`Unsuitable`]; what no form of the layer may have is refused with the words of the tree.
 
+use std::collections::BTreeMap;
+
 use oci::{DiffId, Digest};
 use rustix::io::Errno;
 
@@ -101,6 +103,7 @@ impl IndexBuilder {
             tar_size,
             entries: self.entries,
             blobs: Vec::new(),
+            encoded: BTreeMap::new(),
             skipped: self.skipped,
             origin: Origin::Received,
             implied: self.nodes.implied().iter().map(|path| implied::write_path(path)).collect(),

@@ -175,13 +175,19 @@ fn a_path_deeper_than_any_path_is_made() {
 }
 
 #[test]
-fn gzip_and_zstd_are_told_by_the_media_type() {
+fn gzip_and_zstd_are_told_by_their_bytes_whatever_the_layers_media_type() {
     let tar = tar(&[file("a", "1")]);
     let diff_id = DiffId(Digest::of(&tar));
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&tar).unwrap();
     let (gzip, zstd) = (gzip.finish().unwrap(), zstd::stream::encode_all(&tar[..], 1).unwrap());
-    for (media_type, bytes) in [(MediaType::OCI_LAYER_GZIP, &gzip), (MediaType::DOCKER_LAYER_ZSTD, &zstd)] {
+    for (media_type, bytes) in [
+        (MediaType::OCI_LAYER_GZIP, &gzip),
+        (MediaType::DOCKER_LAYER_ZSTD, &zstd),
+        (MediaType::OCI_LAYER_GZIP, &tar),
+        (MediaType::OCI_LAYER, &zstd),
+        (MediaType::OCI_LAYER_ZSTD, &gzip),
+    ] {
         let place = Place::new();
         let blob = place.store.put_blob(media_type, bytes).unwrap();
         place.store.apply(&blob, &diff_id).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use layer_store::{Driver, DriverChoice, DriverError, Form, Lower, Store};
+use layer_store::{Compression, Driver, DriverChoice, DriverError, Form, Lower, Store};
 use oci::DiffId;
 use rustix::mount::{MountFlags, mount};
 
@@ -62,9 +62,9 @@ fn a_pulled_layer_goes_out_as_it_came_and_without_its_blob_from_its_tar() {
         let layer = place.apply(&bytes).unwrap();
         let record = place.store.layer(&layer).unwrap();
         assert_eq!(record.tar_size, bytes.len() as u64);
-        assert_eq!(place.store.layer_blob(&layer).unwrap(), record.blobs[0]);
+        assert_eq!(place.store.layer_blob(&layer, Compression::default()).unwrap(), record.blobs[0]);
         place.forget_blob(&record.blobs[0]);
-        let blob = place.store.layer_blob(&layer).unwrap();
+        let blob = place.store.layer_blob(&layer, Compression::default()).unwrap();
         assert_ne!(blob, record.blobs[0]);
         assert!(place.store.apply(&blob, &layer).is_ok());
         check(&place.store, &layer, SHOWN);
@@ -86,7 +86,7 @@ fn a_tar_becomes_a_tree_for_the_driver_that_needs_one_and_keeps_what_gives_its_b
         place.forget_blob(&place.store.layer(&layer).unwrap().blobs[0]);
         check(&other, &layer, SHOWN);
         assert_eq!(other.layer(&layer).unwrap().form, Form::Both, "nothing else has its bytes");
-        assert!(other.layer_blob(&layer).is_ok());
+        assert!(other.layer_blob(&layer, Compression::default()).is_ok());
         check(&place.store, &layer, SHOWN);
     });
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layer_store::{Driver, LayerFile, LayerFileKind, LayerFilesError, Lower, Skeleton, Store};
+use layer_store::{Compression, Driver, LayerFile, LayerFileKind, LayerFilesError, Lower, Skeleton, Store};
 use proptest::prelude::*;
 
 use crate::place::{DRIVERS, Place, in_mount_namespace, with_each_driver, xattrs};
@@ -102,7 +102,8 @@ fn check(driver: Driver, below: &[Vec<u8>], steps: &[Vec<Make>]) {
         changes.iter().for_each(|change| apply(snapshot.path(), change));
         let frozen = Arc::new(snapshot.freeze().unwrap());
         let record = frozen.seal(&|| false).unwrap();
-        let entries = entries_of(&tar_bytes(&place, &place.store.layer_blob(&record.diff_id).unwrap()));
+        let entries =
+            entries_of(&tar_bytes(&place, &place.store.layer_blob(&record.diff_id, Compression::default()).unwrap()));
         tars.push(Lower::Layer(write(&other.store, &entries).unwrap().diff_id));
         layers.push(Lower::Frozen(frozen));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use layer_store::{FindError, ImageError, ImageId, Skeleton, TagError};
+use layer_store::{Compression, FindError, ImageError, ImageId, Skeleton, TagError};
 use oci::{Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, MediaType, Platform, Reference};
 
 use crate::place::{Place, with_each_driver};
@@ -124,11 +124,11 @@ fn an_image_goes_out_under_the_manifest_it_came_with() {
     let id = image(&place, &["1", "2"], "a");
     let came = manifest_of(&place, &id, &["1", "2"]);
     place.store.add_manifest(&id, &came, MediaType::DOCKER_MANIFEST, None).unwrap();
-    let (descriptor, document) = place.store.manifest(&id).unwrap();
+    let (descriptor, document) = place.store.manifest(&id, Compression::default()).unwrap();
     assert_eq!((descriptor.media_type, document.bytes()), (MediaType::DOCKER_MANIFEST, came.bytes()));
     // one of its blobs is gone, and with it this manifest
     place.forget_blob(&came.value().layers[1]);
-    let (_, document) = place.store.manifest(&id).unwrap();
+    let (_, document) = place.store.manifest(&id, Compression::default()).unwrap();
     assert_eq!(document.value().layers[0].digest, came.value().layers[0].digest);
     assert_eq!(document.value().layers[1].media_type, MediaType::OCI_LAYER_GZIP);
     let foreign = manifest_of(&place, &image(&place, &["1", "2"], "b"), &["1", "2"]);
@@ -147,12 +147,12 @@ fn a_built_image_gets_a_manifest_once_and_keeps_the_blobs_of_its_base() {
         std::fs::write(snapshot.path().join("new"), "n").unwrap();
         let top = snapshot.freeze().unwrap().seal(&|| false).unwrap().diff_id;
         let id = place.store.add_image(&config(&[base, top], "a")).unwrap();
-        let (descriptor, document) = place.store.manifest(&id).unwrap();
+        let (descriptor, document) = place.store.manifest(&id, Compression::default()).unwrap();
         let layers = &document.value().layers;
         assert_eq!(layers[0], Descriptor::of(MediaType::OCI_LAYER, &tar(&[file("base", "0")])));
         assert_eq!(layers[1].media_type, MediaType::OCI_LAYER_GZIP);
         assert_eq!(document.value().config.digest, id.0);
-        let (again, same) = place.store.manifest(&id).unwrap();
+        let (again, same) = place.store.manifest(&id, Compression::default()).unwrap();
         assert_eq!((again, same.bytes()), (descriptor.clone(), document.bytes()));
         assert_eq!(place.store.image(&id).unwrap().manifests, [descriptor]);
     });
@@ -198,7 +198,7 @@ fn a_blob_that_only_claims_to_be_a_layer_never_goes_out_as_it() {
     assert!(matches!(result, Err(layer_store::ApplyError::DiffIdMismatch { .. })), "{result:?}");
     let manifest = manifest_of(&place, &id, &["evil"]);
     place.store.add_manifest(&id, &manifest, MediaType::OCI_MANIFEST, None).unwrap();
-    let (_, document) = place.store.manifest(&id).unwrap();
+    let (_, document) = place.store.manifest(&id, Compression::default()).unwrap();
     assert_eq!(document.value().layers[0].digest, diff_id.0);
     // another name for the bytes that are known changes nothing
     let known = Descriptor {
@@ -206,5 +206,5 @@ fn a_blob_that_only_claims_to_be_a_layer_never_goes_out_as_it() {
         ..Descriptor::of(MediaType::OCI_LAYER, &tar(&[file("f", "1")]))
     };
     place.store.apply(&known, &diff_id).unwrap();
-    assert_eq!(place.store.layer_blob(&diff_id).unwrap().media_type, MediaType::OCI_LAYER);
+    assert_eq!(place.store.layer_blob(&diff_id, Compression::default()).unwrap().media_type, MediaType::OCI_LAYER);
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use layer_store::{Prune, PruneImages, RemoveError, Store};
+use layer_store::{Compression, Prune, PruneImages, RemoveError, Store};
 use oci::{BlobSink, BlobSource, Descriptor, MediaType};
 
 use crate::images::{image, name};
@@ -95,7 +95,7 @@ fn builds_and_prunes_beside_each_other_do_not_fail() {
             store.tag(&name("app"), &id).unwrap();
             assert_eq!(store.image(&id).unwrap().size, 1);
             assert!(store.layer(&diff_id).is_ok());
-            store.manifest(&id).unwrap();
+            store.manifest(&id, Compression::default()).unwrap();
         }
     };
     let prune = || {

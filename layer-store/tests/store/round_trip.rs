@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layer_store::{Driver, Form, LayerRecord, Lower, SealError, Skeleton, TreeTarError};
+use layer_store::{Compression, Driver, Form, LayerRecord, Lower, SealError, Skeleton, TreeTarError};
 use oci::{BlobSource, Descriptor, Digest};
 use proptest::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -94,7 +94,7 @@ fn check(driver: Driver, below: &[Vec<u8>], changes: &[Make]) -> LayerRecord {
     let frozen = snapshot.freeze().unwrap();
     let record = frozen.seal(&|| false).unwrap();
     assert_eq!(frozen.seal(&|| false).unwrap(), record);
-    let blob = place.store.layer_blob(&record.diff_id).unwrap();
+    let blob = place.store.layer_blob(&record.diff_id, Compression::default()).unwrap();
 
     let other = Place::with(driver);
     let mut lower = other.layers(below);
@@ -117,7 +117,7 @@ fn check(driver: Driver, below: &[Vec<u8>], changes: &[Make]) -> LayerRecord {
 
     // without the blob the tree makes it again, and its tar is compared with the diff ID
     other.forget_blob(&blob);
-    assert_eq!(other.store.layer_blob(&record.diff_id).unwrap(), blob);
+    assert_eq!(other.store.layer_blob(&record.diff_id, Compression::default()).unwrap(), blob);
     record
 }
 
@@ -134,7 +134,7 @@ fn check_as_tar(place: &Place, below: &[Vec<u8>], record: &LayerRecord, blob: &D
     let other = Place::with(place.driver());
     let written = crate::tar_layers::write(&other.store, &crate::tar_layers::entries_of(&bytes)).unwrap();
     assert_eq!(written, crate::tar_layers::with_form(record.clone(), Form::Tar));
-    assert_eq!(other.store.layer_blob(&record.diff_id).unwrap(), *blob);
+    assert_eq!(other.store.layer_blob(&record.diff_id, Compression::default()).unwrap(), *blob);
     other.forget_blob(blob);
     let mut lower = other.layers(below);
     lower.push(Lower::Layer(record.diff_id.clone()));
@@ -143,7 +143,7 @@ fn check_as_tar(place: &Place, below: &[Vec<u8>], record: &LayerRecord, blob: &D
     drop(view);
     let form = if other.driver() == Driver::Tree { Form::Tree } else { Form::Tar };
     assert_eq!(other.store.layer(&record.diff_id).unwrap().form, form);
-    assert_eq!(other.store.layer_blob(&record.diff_id).unwrap(), *blob);
+    assert_eq!(other.store.layer_blob(&record.diff_id, Compression::default()).unwrap(), *blob);
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
@@ -257,7 +257,7 @@ fn tars_of(below: &[Vec<u8>], changes: &[Make]) -> Vec<Vec<u8>> {
             }
         }
         let record = snapshot.freeze().unwrap().seal(&|| false).unwrap();
-        let blob = place.store.layer_blob(&record.diff_id).unwrap();
+        let blob = place.store.layer_blob(&record.diff_id, Compression::default()).unwrap();
         let tar = tar_bytes(&place, &blob);
         assert_eq!(Digest::of(&tar), record.diff_id.0);
         assert_eq!(tar.len() as u64, record.tar_size);
@@ -335,7 +335,7 @@ fn a_tree_deeper_than_any_path_has_a_tar() {
         let layer = place.apply(&bytes).unwrap();
         // it has no entries for directories, so its tar is another one, which is said
         place.forget_blob(&place.store.layer(&layer).unwrap().blobs[0]);
-        let error = place.store.layer_blob(&layer).unwrap_err();
+        let error = place.store.layer_blob(&layer, Compression::default()).unwrap_err();
         assert!(matches!(error, layer_store::CompressError::NotOurs { .. }), "{error:?}");
     });
 }

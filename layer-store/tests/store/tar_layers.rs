@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use layer_store::{Driver, DriverChoice, Form, LayerRecord, Lower, Skeleton, Store, TarEntry, TarKind, TarLayerError};
+use layer_store::{
+    Compression, Driver, DriverChoice, Form, LayerRecord, Lower, Skeleton, Store, TarEntry, TarKind, TarLayerError,
+};
 
 use crate::place::{Detail, Place, in_mount_namespace, list, with_each_driver};
 use crate::tar::BLOCK;
@@ -283,14 +285,14 @@ fn holes_stay_holes_in_the_tar_and_in_the_tree() {
         let tar = tar_file(&place.store, &record);
         assert!(allocated(&tar) < 1 << 20, "{}", allocated(&tar));
         assert_eq!(tar.metadata().unwrap().len(), record.tar_size);
-        let blob = place.store.layer_blob(&record.diff_id).unwrap();
+        let blob = place.store.layer_blob(&record.diff_id, Compression::default()).unwrap();
         let view = place.store.view(&[Lower::Layer(record.diff_id.clone())]).unwrap();
         assert!(std::fs::read(view.path().join("sparse")).unwrap() == content);
         // through an index the kernel tells how large it looks
         assert!(place.driver() == Driver::Erofs || allocated(&view.path().join("sparse")) < 1 << 20);
         drop(view);
         place.forget_blob(&blob);
-        assert_eq!(place.store.layer_blob(&record.diff_id).unwrap(), blob);
+        assert_eq!(place.store.layer_blob(&record.diff_id, Compression::default()).unwrap(), blob);
     });
 }
 
@@ -375,7 +377,7 @@ fn a_tar_whose_tree_would_not_give_it_again_stays() {
         let record = write(&place.store, &[future]).unwrap();
         drop(place.store.view(&[Lower::Layer(record.diff_id.clone())]).unwrap());
         assert_eq!(place.store.layer(&record.diff_id).unwrap().form, Form::Both);
-        assert!(place.store.layer_blob(&record.diff_id).is_ok());
+        assert!(place.store.layer_blob(&record.diff_id, Compression::default()).is_ok());
     });
 }
 
