@@ -12,14 +12,16 @@
 use crate::sys::Time;
 
 /// Bytes of a block.
-pub(super) const BLOCK: u64 = 512;
+pub(super) const BLOCK_SIZE: usize = 512;
+/// Bytes of a block, where places in files are counted.
+pub(super) const BLOCK: u64 = BLOCK_SIZE as u64;
 /// Where the superblock is, and its checksum in it.
 pub(super) const SUPERBLOCK: usize = 1024;
 pub(super) const CHECKSUM: usize = 4;
 /// The part that the superblock's checksum covers ends here: with the block that the superblock begins.
 pub(super) const HEAD: usize = 1536;
-/// Where the root inode is, which is the first.
-pub(super) const ROOT: u64 = 1280;
+/// Where inodes begin. The root is the first; it lies here unless what follows it would cross into the next block.
+pub(super) const INODES: u64 = 1280;
 /// Inodes lie at multiples of this.
 pub(super) const SLOT: u64 = 32;
 /// Bytes of an inode.
@@ -65,6 +67,8 @@ pub(super) enum Layout {
 /// What an image says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Superblock {
+    /// The number of the root inode.
+    pub(super) root: u16,
     pub(super) inodes: u64,
     /// Blocks of the image.
     pub(super) blocks: u32,
@@ -79,7 +83,7 @@ impl Superblock {
         put(&mut bytes, 0, &MAGIC.to_le_bytes());
         put(&mut bytes, 8, &HAS_CHECKSUM.to_le_bytes());
         bytes[12] = BLOCK_BITS;
-        put(&mut bytes, 14, &40_u16.to_le_bytes());
+        put(&mut bytes, 14, &self.root.to_le_bytes());
         put(&mut bytes, 16, &self.inodes.to_le_bytes());
         put(&mut bytes, 36, &self.blocks.to_le_bytes());
         put(&mut bytes, 80, &CHUNKED_AND_DEVICES.to_le_bytes());
@@ -92,7 +96,8 @@ impl Superblock {
     /// Reads the first [`HEAD`] bytes of an image; `None` when they are not what is written here.
     pub(super) fn decode(head: &[u8; HEAD]) -> Option<Self> {
         let bytes = &head[SUPERBLOCK..];
-        let found = Self { inodes: u64_at(bytes, 16), blocks: u32_at(bytes, 36), tar_blocks: u32_at(bytes, 128 + 64) };
+        let (root, inodes) = (u16_at(bytes, 14), u64_at(bytes, 16));
+        let found = Self { root, inodes, blocks: u32_at(bytes, 36), tar_blocks: u32_at(bytes, 128 + 64) };
         let mut expected = found.encode();
         put(&mut expected, CHECKSUM, &checksum(head).to_le_bytes());
         (bytes[..256] == expected).then_some(found)

@@ -5,7 +5,7 @@
 //! | directory | its entries and `.` and `..`, sorted by bytes, in blocks that no entry crosses |
 //! | symbolic link | its target |
 //! | file | one chunk that holds all of it; of a sparse one as many as it takes; none of an empty one |
-//! | whiteout | none: a character device 0:0. Not written into opaque directories, which hide everything anyway |
+//! | whiteout | none: a character device 0:0. Not written into opaque directories but the root: they hide everything anyway |
 //!
 //! - The last block of directories and links lies behind the inode where it fits into one block with it, the others behind all
 //!   inodes.
@@ -17,13 +17,12 @@ use std::io::{self, Write};
 
 use super::Unsuitable;
 use super::format::{
-    BLOCK, CHECKSUM, DIRENT, HEAD, INODE, Inode, Layout, MAX_XATTRS, NO_BLOCK, ROOT, SLOT, SUPERBLOCK, Superblock,
-    XATTR_HEADER, checksum, chunk, chunk_format, kind, put,
+    BLOCK, BLOCK_SIZE, CHECKSUM, DIRENT, HEAD, INODE, INODES, Inode, Layout, MAX_XATTRS, NO_BLOCK, SLOT, SUPERBLOCK,
+    Superblock, XATTR_HEADER, checksum, chunk, chunk_format, kind, put,
 };
 use super::nodes::{Node, NodeId, NodeKind, Nodes};
 use super::xattrs::PREFIXES;
 
-const BLOCK_SIZE: usize = BLOCK as usize;
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 const ORIGIN: &[u8] = b"trusted.overlay.origin";
 
@@ -61,7 +60,8 @@ impl IndexImage {
     pub(super) fn new(nodes: Nodes, tar_size: u64) -> Result<Self, Unsuitable> {
         let tar_blocks = u32::try_from(tar_size / BLOCK).map_err(|_| Unsuitable::TarTooLarge)?;
         let places = vec![Place::default(); nodes.all().count()];
-        let mut image = Self { nodes, places, superblock: Superblock { inodes: 0, blocks: 0, tar_blocks }, data: 0 };
+        let mut image =
+            Self { nodes, places, superblock: Superblock { root: 0, inodes: 0, blocks: 0, tar_blocks }, data: 0 };
         image.note_whiteouts();
         image.lay_out()?;
         Ok(image)
@@ -97,7 +97,9 @@ impl IndexImage {
     }
 
     fn is_shown(&self, parent: NodeId, id: NodeId) -> bool {
-        !(matches!(self.nodes[id].kind, NodeKind::Whiteout) && self.is_opaque(parent))
+        let is_whiteout = matches!(self.nodes[id].kind, NodeKind::Whiteout);
+        // overlay does not ask the root whether it is opaque
+        !is_whiteout || parent == NodeId::ROOT || !self.is_opaque(parent)
     }
 
     /// Finds the directories that hold whiteouts, and marks what is shown.
@@ -114,7 +116,7 @@ impl IndexImage {
     /// Gives each node its place.
     fn lay_out(&mut self) -> Result<(), Unsuitable> {
         let mut places = self.places.clone();
-        let (mut end, mut blocks, mut inodes) = (ROOT, 0, 0);
+        let (mut end, mut blocks, mut inodes) = (INODES, 0, 0);
         for (id, node) in self.written() {
             let core = INODE + self.xattrs(id, node)?.len();
             let shape = self.shape(id, node, core);
@@ -130,8 +132,10 @@ impl IndexImage {
             inodes += 1;
         }
         let data = end.max(HEAD as u64).div_ceil(BLOCK);
+        // the root is the first, in one of the first blocks
+        let root = u16::try_from(places[NodeId::ROOT.index()].nid).map_err(|_| Unsuitable::TooMuchMetadata)?;
         (self.places, self.data) = (places, narrow(data)?);
-        self.superblock = Superblock { inodes, blocks: narrow(data + blocks)?, ..self.superblock };
+        self.superblock = Superblock { root, inodes, blocks: narrow(data + blocks)?, ..self.superblock };
         Ok(())
     }
 
@@ -221,13 +225,11 @@ impl IndexImage {
 
     /// Returns the extended attributes of a node as they are written.
     fn xattrs(&self, id: NodeId, node: &Node) -> Result<Vec<u8>, Unsuitable> {
-        let overlay: Option<(&[u8], &[u8])> = match self.is_opaque(id) {
-            true => Some((OPAQUE, b"y")),
-            false => self.places[id.index()].is_holding_whiteouts.then_some((ORIGIN, b"")),
-        };
+        let opaque: Option<(&[u8], &[u8])> = self.is_opaque(id).then_some((OPAQUE, b"y"));
+        let origin: Option<(&[u8], &[u8])> = self.places[id.index()].is_holding_whiteouts.then_some((ORIGIN, b""));
         let own = node.xattrs.iter().map(|(name, value)| (&name[..], &value[..]));
         let mut bytes = Vec::new();
-        for (name, value) in own.chain(overlay) {
+        for (name, value) in own.chain(opaque).chain(origin) {
             bytes.resize(bytes.len().max(XATTR_HEADER), 0);
             let prefix = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
             let (prefix, index) = prefix.ok_or(Unsuitable::Xattrs)?;

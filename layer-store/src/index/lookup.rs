@@ -14,16 +14,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::format::{
-    BLOCK, DIRENT, HEAD, INODE, Inode, Layout, NO_BLOCK, ROOT, SLOT, Superblock, XATTR_HEADER, chunk_bits, kind,
-    u16_at, u32_at, u64_at,
+    BLOCK, BLOCK_SIZE, DIRENT, HEAD, INODE, INODES, Inode, Layout, NO_BLOCK, SLOT, Superblock, XATTR_HEADER,
+    chunk_bits, kind, u16_at, u32_at, u64_at,
 };
 use super::xattrs::PREFIXES;
 use crate::apply::meaning::PATH_MAX;
 use crate::implied::Metadata;
 use crate::overlay::is_overlay_private;
 use crate::sys::Xattrs;
-
-const BLOCK_SIZE: usize = BLOCK as usize;
 
 /// An index that is looked into.
 #[derive(Debug)]
@@ -139,7 +137,7 @@ impl IndexFile {
     }
 
     fn reach(&self, path: &[u8]) -> io::Result<Reached> {
-        let mut file = self.inode(ROOT / SLOT)?;
+        let mut file = self.inode(self.superblock.root.into())?;
         if file.inode.mode & kind::MASK != kind::DIRECTORY {
             return Err(damaged("its root is no directory"));
         }
@@ -167,7 +165,7 @@ impl IndexFile {
     }
 
     fn inode(&self, nid: u64) -> io::Result<Located> {
-        let offset = nid.checked_mul(SLOT).filter(|offset| *offset >= ROOT);
+        let offset = nid.checked_mul(SLOT).filter(|offset| *offset >= INODES);
         let offset = offset.ok_or_else(|| damaged("a file is where none can be"))?;
         let bytes = self.read(offset, INODE)?;
         let inode = bytes.first_chunk().and_then(Inode::decode);
@@ -230,9 +228,10 @@ impl IndexFile {
         let bytes = self.read(file.offset + INODE as u64, file.inode.xattrs)?;
         let mut rest = &bytes[XATTR_HEADER..];
         while !rest.is_empty() {
-            let (xattr, size) = xattr(rest).ok_or_else(|| damaged("an extended attribute is cut"))?;
-            xattrs.push(xattr);
-            rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+            let cut = || damaged("an extended attribute is cut");
+            let (name, value, size) = xattr(rest).ok_or_else(cut)?;
+            xattrs.push((name, value.to_vec()));
+            rest = rest.get(size.next_multiple_of(4)..).ok_or_else(cut)?;
         }
         Ok(xattrs)
     }
@@ -293,14 +292,14 @@ fn entries(block: &[u8]) -> io::Result<Vec<(&[u8], u64)>> {
     Ok(entries)
 }
 
-/// Reads the first of some extended attributes, and tells how many bytes it has.
-fn xattr(bytes: &[u8]) -> Option<((Vec<u8>, Vec<u8>), usize)> {
+/// Reads the name and the value of the first of some extended attributes, and tells how many bytes it has.
+fn xattr(bytes: &[u8]) -> Option<(Vec<u8>, &[u8], usize)> {
     let (name, index) = (usize::from(*bytes.first()?), *bytes.get(1)?);
     let value = 4 + name;
     let end = value + usize::from(u16_at(bytes, 2));
     let (prefix, _) = PREFIXES.iter().find(|(_, known)| *known == index)?;
     let name = [prefix, bytes.get(4..value)?].concat();
-    Some(((name, bytes.get(value..end)?.to_vec()), end))
+    Some((name, bytes.get(value..end)?, end))
 }
 
 fn damaged(reason: &'static str) -> io::Error {
