@@ -1,8 +1,14 @@
 //! The contract of trees and indexes: of the same tar, both show the same, or both are refused in the same words.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use super::place::in_mount_namespace;
-use super::shown::Bench;
+use super::shown::{Bench, Refusal, index, mount_index};
 use super::tar::{BLOCK, Entry, device, directory, file, hard_link, symlink, tar};
+use crate::apply::entries::Kind;
+use crate::index::{IndexBuilder, IndexFault, IndexFile, Unsuitable};
+use crate::sys::Time;
 
 const BELOW: [&str; 8] = ["d/", "d/old", "d/sub/", "d/sub/old", "e/", "e/old", "f", "l -> d"];
 
@@ -299,4 +305,96 @@ fn sparse_files_are_chunks_and_holes() {
         file("n6", "behind"),
     ];
     assert_eq!(lines(&entries, "n").len(), entries.len());
+}
+
+#[test]
+fn what_an_index_cannot_show_is_left_to_trees() {
+    let unsuitable = |entries: &[Entry]| match index(&tar(entries)) {
+        Err(Refusal::Unsuitable(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    let sparse = |map: &str, size: &str, content: usize| {
+        file("n", vec![b's'; content]).pax("GNU.sparse.map", map).pax("GNU.sparse.size", size)
+    };
+    assert_eq!(unsuitable(&[sparse("512,512", "1024", 512)]), Unsuitable::Sparse);
+    assert_eq!(unsuitable(&[sparse("0,4096,8192,4097", "20000", 8193)]), Unsuitable::Sparse);
+    assert_eq!(unsuitable(&[sparse("4096,4096", "1099511627776", 4096)]), Unsuitable::Sparse);
+    let acl = file("n", "").pax("SCHILY.xattr.system.posix_acl_access", b"\x02\0\0\0");
+    assert_eq!(unsuitable(&[acl]), Unsuitable::AccessControl);
+    let value = file("n", "").pax("SCHILY.xattr.user.a", [b'x'; 65_536]);
+    assert_eq!(unsuitable(&[value]), Unsuitable::Xattrs);
+    let xattr = |n: usize| (format!("SCHILY.xattr.user.{n}"), [b'x'; 60_000]);
+    let many = (0..5).map(xattr).fold(file("n", ""), |entry, (name, value)| entry.pax(&name, value));
+    assert_eq!(unsuitable(&[many]), Unsuitable::Xattrs);
+}
+
+/// Adds an entry as a tar's would be, whose content is nowhere.
+fn bare(path: &str, size: u64) -> crate::apply::entries::Entry {
+    let (path, kind) = (path.into(), Kind::File { size, regions: None });
+    crate::apply::entries::Entry {
+        path,
+        kind,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        modified: Time::default(),
+        xattrs: Vec::new(),
+    }
+}
+
+#[test]
+fn a_layer_of_too_many_entries_or_bytes_has_no_index() {
+    let reason = |added: Result<(), IndexFault>| match added {
+        Err(IndexFault::Unsuitable(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    let mut builder = IndexBuilder::new();
+    (0..400_000).for_each(|n| builder.add(&bare(&n.to_string(), 0), 512).unwrap());
+    assert_eq!(reason(builder.add(&bare("one more", 0), 512)), Unsuitable::TooManyEntries);
+    let mut builder = IndexBuilder::new();
+    builder.add(&bare("a", 1 << 40), 0).unwrap();
+    assert_eq!(reason(builder.add(&bare("b", 1 << 40), 512)), Unsuitable::TarTooLarge);
+    assert_eq!(reason(builder.add(&bare("b", 1), 513)), Unsuitable::Unaligned);
+    assert_eq!(reason(builder.finish((1 << 40) + 1).map(drop)), Unsuitable::TarTooLarge);
+    let mut builder = IndexBuilder::new();
+    let link = |n: u32| {
+        let kind = Kind::Symlink(vec![b'x'; 4000]);
+        crate::apply::entries::Entry { kind, ..bare(&n.to_string(), 0) }
+    };
+    let faults: Vec<IndexFault> = (0..20_000).filter_map(|n| builder.add(&link(n), 0).err()).take(1).collect();
+    assert_eq!(reason(faults.into_iter().next().map_or(Ok(()), Err)), Unsuitable::TooMuchMetadata);
+}
+
+#[test]
+fn a_file_of_five_gigabytes_and_what_is_behind_it_are_read_where_they_are() {
+    const LARGE: u64 = 5 << 30;
+    let mut builder = IndexBuilder::new();
+    builder.add(&bare("large", LARGE + 1), 512).unwrap();
+    builder.add(&bare("behind", 6), LARGE + 2048).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let [tar, index, mounted] = ["tar", "index", "mounted"].map(|name| place.path().join(name));
+    let content = File::create(&tar).unwrap();
+    for (at, bytes) in
+        [(512, &b"first"[..]), (512 + (3 << 30), b"middle"), (512 + LARGE - 3, b"last"), (LARGE + 2048, b"behind")]
+    {
+        content.write_all_at(bytes, at).unwrap();
+    }
+    content.set_len(LARGE + 4096).unwrap();
+    let (_, image) = builder.finish(LARGE + 4096).unwrap();
+    image.write(&mut File::create(&index).unwrap()).unwrap();
+    std::fs::create_dir(&mounted).unwrap();
+    in_mount_namespace(|| {
+        mount_index(&index, &tar, &mounted);
+        let file = File::open(mounted.join("large")).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), LARGE + 1);
+        for (at, expected) in [(0, &b"first"[..]), (3 << 30, b"middle"), (LARGE - 3, b"last")] {
+            let mut bytes = vec![0; expected.len()];
+            file.read_exact_at(&mut bytes, at).unwrap();
+            assert_eq!(bytes, expected);
+        }
+        assert_eq!(std::fs::read(mounted.join("behind")).unwrap(), b"behind");
+    });
+    let file = IndexFile::open(&File::open(&index).unwrap()).unwrap();
+    assert_eq!(file.content(b"large").unwrap(), [(0, 512, LARGE + 1)]);
+    assert_eq!(file.content(b"behind").unwrap(), [(0, LARGE + 2048, 6)]);
 }
