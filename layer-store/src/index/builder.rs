@@ -127,7 +127,7 @@ impl IndexBuilder {
             Some(there) if !is_replaced => there,
             _ => {
                 self.nodes.remove(directory, name);
-                self.nodes.insert(directory, name, Node::new(NodeKind::Directory(Directory::new(directory))))?
+                self.nodes.insert(directory, name, Node::new(NodeKind::Directory(Directory::new(directory, name))))?
             }
         };
         if is_replaced {

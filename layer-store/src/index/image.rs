@@ -5,7 +5,7 @@
 //! | directory | its entries and `.` and `..`, sorted by bytes, in blocks that no entry crosses |
 //! | symbolic link | its target |
 //! | file | one chunk that holds all of it; of a sparse one as many as it takes; none of an empty one |
-//! | whiteout | none: a character device 0:0. Not written into opaque directories, which hide everything anyway |
+//! | whiteout | none: a character device 0:0. Not written into opaque directories but the root: they hide everything anyway |
 //!
 //! - The last block of directories and links lies behind the inode where it fits into one block with it, the others behind all
 //!   inodes.
@@ -97,7 +97,9 @@ impl IndexImage {
     }
 
     fn is_shown(&self, parent: NodeId, id: NodeId) -> bool {
-        !(matches!(self.nodes[id].kind, NodeKind::Whiteout) && self.is_opaque(parent))
+        let is_whiteout = matches!(self.nodes[id].kind, NodeKind::Whiteout);
+        // overlay does not ask the root whether it is opaque
+        !is_whiteout || parent == NodeId::ROOT || !self.is_opaque(parent)
     }
 
     /// Finds the directories that hold whiteouts, and marks what is shown.
@@ -223,13 +225,11 @@ impl IndexImage {
 
     /// Returns the extended attributes of a node as they are written.
     fn xattrs(&self, id: NodeId, node: &Node) -> Result<Vec<u8>, Unsuitable> {
-        let overlay: Option<(&[u8], &[u8])> = match self.is_opaque(id) {
-            true => Some((OPAQUE, b"y")),
-            false => self.places[id.index()].is_holding_whiteouts.then_some((ORIGIN, b"")),
-        };
+        let opaque: Option<(&[u8], &[u8])> = self.is_opaque(id).then_some((OPAQUE, b"y"));
+        let origin: Option<(&[u8], &[u8])> = self.places[id.index()].is_holding_whiteouts.then_some((ORIGIN, b""));
         let own = node.xattrs.iter().map(|(name, value)| (&name[..], &value[..]));
         let mut bytes = Vec::new();
-        for (name, value) in own.chain(overlay) {
+        for (name, value) in own.chain(opaque).chain(origin) {
             bytes.resize(bytes.len().max(XATTR_HEADER), 0);
             let prefix = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
             let (prefix, index) = prefix.ok_or(Unsuitable::Xattrs)?;

@@ -83,6 +83,7 @@ pub(super) enum NodeKind {
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) parent: NodeId,
+    pub(super) name: Box<[u8]>,
     /// It hides what lower layers have in it.
     pub(super) is_opaque: bool,
     /// It has no entry of its own.
@@ -91,8 +92,8 @@ pub(super) struct Directory {
 
 impl Directory {
     /// One that has an entry, and hides nothing.
-    pub(super) fn new(parent: NodeId) -> Self {
-        Self { parent, is_opaque: false, is_implied: false }
+    pub(super) fn new(parent: NodeId, name: &[u8]) -> Self {
+        Self { parent, name: name.into(), is_opaque: false, is_implied: false }
     }
 }
 
@@ -121,7 +122,7 @@ impl IndexMut<NodeId> for Nodes {
 impl Nodes {
     pub(super) fn new() -> Self {
         Self {
-            nodes: vec![Node::new(NodeKind::Directory(Directory::new(NodeId::ROOT)))],
+            nodes: vec![Node::new(NodeKind::Directory(Directory::new(NodeId::ROOT, b"")))],
             names: BTreeMap::new(),
             bytes: 0,
         }
@@ -151,12 +152,13 @@ impl Nodes {
 
     /// Puts something new into a directory, under a name that is free there.
     pub(super) fn insert(&mut self, directory: NodeId, name: &[u8], node: Node) -> Result<NodeId, Unsuitable> {
-        let target = match &node.kind {
+        let own = match &node.kind {
+            NodeKind::Directory(directory) => directory.name.len(),
             NodeKind::Symlink(target) => target.len(),
             NodeKind::Sparse { chunks, .. } => chunks.bytes(),
             _ => 0,
         };
-        self.charge(target)?;
+        self.charge(own)?;
         let id = NodeId(u32::try_from(self.nodes.len()).map_err(|_| Unsuitable::TooManyEntries)?);
         if node.directory().is_some() {
             self[directory].links += 1;
@@ -182,7 +184,7 @@ impl Nodes {
         while let Some(key) = keys.pop() {
             let Some(id) = self.names.remove(&key) else { continue };
             if self[id].directory().is_some() {
-                // the directory that it is in may be gone
+                // the directory that it is in may be gone already
                 let parent = &mut self[directory_of(&key)];
                 parent.links = parent.links.saturating_sub(1);
                 self[id].links = 0;
@@ -204,23 +206,18 @@ impl Nodes {
 
     /// The paths of the directories that have no entry of their own, sorted.
     pub(super) fn implied(&self) -> Vec<Vec<u8>> {
-        let mut names: Vec<&[u8]> = vec![b""; self.nodes.len()];
-        let mut implied = Vec::new();
-        for (_, name, id) in self.names() {
-            if let Some(directory) = self[id].directory() {
-                names[id.index()] = name;
-                implied.extend(directory.is_implied.then_some(id));
-            }
-        }
-        let mut paths: Vec<Vec<u8>> = implied.into_iter().map(|id| self.path(id, &names)).collect();
+        let is_implied = |node: &Node| node.directory().is_some_and(|directory| directory.is_implied);
+        let mut paths: Vec<Vec<u8>> =
+            self.all().filter(|(_, node)| is_implied(node)).map(|(id, _)| self.path(id)).collect();
         paths.sort_unstable();
         paths
     }
 
-    fn path(&self, mut id: NodeId, names: &[&[u8]]) -> Vec<u8> {
-        let mut components = Vec::new();
+    /// The path of a directory.
+    pub(super) fn path(&self, mut id: NodeId) -> Vec<u8> {
+        let mut components: Vec<&[u8]> = Vec::new();
         while let Some(directory) = self[id].directory().filter(|_| id != NodeId::ROOT) {
-            components.push(names[id.index()]);
+            components.push(&directory.name);
             id = directory.parent;
         }
         components.reverse();

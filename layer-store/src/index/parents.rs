@@ -49,7 +49,7 @@ impl Parents {
         let directory = match self.resolve(nodes, NodeId::ROOT, path, MAX_LINKS) {
             Ok(directory) => directory,
             Err(Stop::TooManyLinks) => return Err(write("open", path)(Errno::LOOP).into()),
-            Err(_) => self.make(nodes, NodeId::ROOT, path, 0)?,
+            Err(_) => self.make(nodes, path, 0)?,
         };
         self.entered = Some((path.to_vec(), directory));
         Ok(directory)
@@ -102,9 +102,9 @@ impl Parents {
         Ok(current)
     }
 
-    /// Walks from `start` to `path` component by component, making what is missing.
-    fn make(&mut self, nodes: &mut Nodes, start: NodeId, path: &[u8], links: usize) -> Result<NodeId, IndexFault> {
-        let mut current = start;
+    /// Walks to `path` component by component, making what is missing.
+    fn make(&mut self, nodes: &mut Nodes, path: &[u8], links: usize) -> Result<NodeId, IndexFault> {
+        let mut current = NodeId::ROOT;
         let mut end = 0;
         for component in path.split(|byte| *byte == b'/') {
             end += component.len();
@@ -113,7 +113,7 @@ impl Parents {
             current = match component {
                 b"" | b"." => current,
                 b".." => parent_of(nodes, current),
-                name => match self.step(nodes, current, name) {
+                name => match self.resolve(nodes, current, name, MAX_LINKS) {
                     Ok(found) => found,
                     Err(Stop::Missing | Stop::NotDirectory) => self.make_one(nodes, current, name, (prefix, links))?,
                     Err(stop) => return Err(write("open", prefix)(stop.errno()).into()),
@@ -121,10 +121,6 @@ impl Parents {
             };
         }
         Ok(current)
-    }
-
-    fn step(&mut self, nodes: &Nodes, current: NodeId, name: &[u8]) -> Result<NodeId, Stop> {
-        self.resolve(nodes, current, name, MAX_LINKS)
     }
 
     fn make_one(
@@ -149,7 +145,7 @@ impl Parents {
             }
         }
         // nothing below an opaque one is seen, so its metadata comes from nowhere else
-        let directory = Directory { parent, is_opaque, is_implied: !is_opaque };
+        let directory = Directory { is_opaque, is_implied: !is_opaque, ..Directory::new(parent, name) };
         self.implied += usize::from(directory.is_implied);
         if self.implied > MAX_IMPLIED {
             return Err(refused(path, "is one of more than 100,000 directories that have no entry").into());
@@ -168,9 +164,12 @@ impl Parents {
         if links == MAX_LINKS || self.steps > MAX_STEPS {
             return Err(refused(path, "leads through too many links").into());
         }
+        let target = match target.strip_prefix(b"/") {
+            Some(absolute) => absolute.to_vec(),
+            None => [&nodes.path(parent), &b"/"[..], target].concat(),
+        };
         self.steps += target.len() as u64;
-        let start = if target.starts_with(b"/") { NodeId::ROOT } else { parent };
-        self.make(nodes, start, target, links + 1)
+        self.make(nodes, &target, links + 1)
     }
 }
 

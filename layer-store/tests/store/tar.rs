@@ -61,10 +61,6 @@ impl Entry {
         Self { owner: (uid, gid), ..self }
     }
 
-    pub(crate) fn mtime(self, mtime: u64) -> Self {
-        Self { mtime, ..self }
-    }
-
     pub(crate) fn kind(self, kind: u8) -> Self {
         Self { kind, ..self }
     }

@@ -1,7 +1,7 @@
 //! The bytes of an index, by the numbers.
 
 use super::shown::index;
-use super::tar::{directory, file, tar};
+use super::tar::{Entry, directory, file, tar};
 
 /// Writes bytes as hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
@@ -10,7 +10,8 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn an_index_of_one_file_is_known_byte_for_byte() {
-    let mut bytes = tar(&[directory("./").mtime(1_700_000_000), file("./hi", "hello").mtime(1_700_000_000)]);
+    let at = |entry: Entry| Entry { mtime: 1_700_000_000, ..entry };
+    let mut bytes = tar(&[at(directory("./")), at(file("./hi", "hello"))]);
     bytes.resize(20 * 512, 0);
     let (_, index) = index(&bytes).unwrap();
     let mut expected = vec![0_u8; 1536];
