@@ -4,13 +4,16 @@
 //! everything behind knows each verb once.
 //!
 //! Every switch can be given a truth value, as in `--pull=false`: [`with_values`] sees to it in one place.
+//!
+//! The flags of a verb are defined once it was read ([`Verb`]): there are some hundreds, and each costs memory that is new.
 
 use std::any::TypeId;
 use std::ffi::OsString;
+use std::ops::Deref;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use layer_store::DriverChoice;
 
@@ -42,33 +45,33 @@ pub(crate) struct Cli {
 #[expect(clippy::large_enum_variant, reason = "there is one command line")]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
-    Build(BuildArgs),
+    Build(Verb<BuildArgs>),
     /// Run a command in a new container
-    Run(RunArgs),
+    Run(Verb<RunArgs>),
     /// List images
-    Images(ImagesArgs),
+    Images(Verb<ImagesArgs>),
     /// Show how an image came to be
-    History(HistoryArgs),
+    History(Verb<HistoryArgs>),
     /// Show everything about images
-    Inspect(InspectArgs),
+    Inspect(Verb<InspectArgs>),
     /// Give an image a further name
-    Tag(TagArgs),
+    Tag(Verb<TagArgs>),
     /// Remove images
-    Rmi(RmiArgs),
+    Rmi(Verb<RmiArgs>),
     /// Fetch an image from a registry
-    Pull(PullArgs),
+    Pull(Verb<PullArgs>),
     /// Send an image to a registry
-    Push(PushArgs),
+    Push(Verb<PushArgs>),
     /// Log in to a registry
-    Login(LoginArgs),
+    Login(Verb<LoginArgs>),
     /// Log out of a registry
-    Logout(LogoutArgs),
+    Logout(Verb<LogoutArgs>),
     /// Show the version
-    Version(VersionArgs),
+    Version(Verb<VersionArgs>),
     /// Show the store, its driver, and the machine
-    Info(InfoArgs),
+    Info(Verb<InfoArgs>),
     /// Try out what this machine allows, and show what would allow more
-    Doctor(DoctorArgs),
+    Doctor(Verb<DoctorArgs>),
     /// Manage images
     Image {
         #[command(subcommand)]
@@ -100,65 +103,103 @@ pub(crate) enum Command {
 #[expect(clippy::large_enum_variant, reason = "there is one command line")]
 pub(crate) enum ImageCommand {
     /// Build an image from a Dockerfile
-    Build(BuildArgs),
+    Build(Verb<BuildArgs>),
     /// List images
     #[command(visible_alias = "list")]
-    Ls(ImagesArgs),
+    Ls(Verb<ImagesArgs>),
     /// Show how an image came to be
-    History(HistoryArgs),
+    History(Verb<HistoryArgs>),
     /// Show everything about images
-    Inspect(InspectArgs),
+    Inspect(Verb<InspectArgs>),
     /// Give an image a further name
-    Tag(TagArgs),
+    Tag(Verb<TagArgs>),
     /// Remove images
     #[command(visible_alias = "remove")]
-    Rm(RmiArgs),
+    Rm(Verb<RmiArgs>),
     /// Remove images that nothing needs
-    Prune(ImagePruneArgs),
+    Prune(Verb<ImagePruneArgs>),
     /// Fetch an image from a registry
-    Pull(PullArgs),
+    Pull(Verb<PullArgs>),
     /// Send an image to a registry
-    Push(PushArgs),
+    Push(Verb<PushArgs>),
 }
 
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one command line")]
 pub(crate) enum BuilderCommand {
     /// Build an image from a Dockerfile
-    Build(BuildArgs),
+    Build(Verb<BuildArgs>),
     /// Remove the build cache
-    Prune(BuilderPruneArgs),
+    Prune(Verb<BuilderPruneArgs>),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
     /// List what a build can see
     #[command(visible_alias = "list")]
-    Ls(ContextLsArgs),
+    Ls(Verb<ContextLsArgs>),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumeCommand {
     /// Make a volume
-    Create(VolumeCreateArgs),
+    Create(Verb<VolumeCreateArgs>),
     /// Show everything about volumes
-    Inspect(VolumeInspectArgs),
+    Inspect(Verb<VolumeInspectArgs>),
     /// List volumes
     #[command(visible_alias = "list")]
-    Ls(VolumeLsArgs),
+    Ls(Verb<VolumeLsArgs>),
     /// Remove volumes that nothing uses
-    Prune(VolumePruneArgs),
+    Prune(Verb<VolumePruneArgs>),
     /// Remove volumes
     #[command(visible_alias = "remove")]
-    Rm(VolumeRmArgs),
+    Rm(Verb<VolumeRmArgs>),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
     /// Show how much disk the store uses
-    Df(DfArgs),
+    Df(Verb<DfArgs>),
     /// Show the store, its driver, and the machine
-    Info(InfoArgs),
+    Info(Verb<InfoArgs>),
+}
+
+/// The flags of a verb, which the command line defines only when it has read the verb.
+#[derive(Debug)]
+pub(crate) struct Verb<T>(T);
+
+impl<T> Deref for Verb<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Args> Args for Verb<T> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.defer(|command| define(command, T::augment_args))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        command.defer(|command| define(command, T::augment_args_for_update))
+    }
+}
+
+impl<T: FromArgMatches> FromArgMatches for Verb<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        T::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+fn define(command: clap::Command, flags: fn(clap::Command) -> clap::Command) -> clap::Command {
+    let takes_values = command.get_groups().any(|group| group.get_id() == WITH_VALUES);
+    let command = flags(command);
+    if takes_values { command.mut_args(with_value) } else { command }
 }
 
 impl Cli {
@@ -183,9 +224,12 @@ impl Cli {
     }
 }
 
+/// An empty group by which a command whose flags are not defined yet knows that its switches take values.
+const WITH_VALUES: &str = "with-values";
+
 /// Lets every switch of `command` and its verbs take a truth value after `=`; the last one given counts.
 fn with_values(command: clap::Command) -> clap::Command {
-    command.mut_args(with_value).mut_subcommands(with_values)
+    command.group(ArgGroup::new(WITH_VALUES)).mut_args(with_value).mut_subcommands(with_values)
 }
 
 fn with_value(arg: clap::Arg) -> clap::Arg {
@@ -224,7 +268,7 @@ impl Command {
                 ImageCommand::Build(args) => Self::Build(args),
                 ImageCommand::Ls(args) => Self::Images(args),
                 ImageCommand::History(args) => Self::History(args),
-                ImageCommand::Inspect(args) => Self::Inspect(args.of_images()),
+                ImageCommand::Inspect(args) => Self::Inspect(Verb(args.0.of_images())),
                 ImageCommand::Tag(args) => Self::Tag(args),
                 ImageCommand::Rm(args) => Self::Rmi(args),
                 ImageCommand::Pull(args) => Self::Pull(args),
@@ -270,6 +314,14 @@ mod tests {
     }
 
     #[test]
+    fn no_flags_are_defined_before_their_verb_is_read() {
+        let command = with_values(Cli::command());
+        assert!(command.get_subcommands().count() > 10);
+        let defined = command.get_subcommands().filter(|verb| verb.get_arguments().next().is_some());
+        assert_eq!(defined.map(clap::Command::get_name).collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
+    #[test]
     fn what_follows_the_image_belongs_to_its_command() {
         let cases = [
             ("run --rm app ls -l --rm", &["app", "ls", "-l", "--rm"][..]),
@@ -305,7 +357,7 @@ mod tests {
             assert!(parse(line).is_ok(), "{line}");
         }
         let Ok(Command::Run(args)) = parse("run --rm=1 -it=false app --rm=x") else { panic!("it is right") };
-        assert_eq!((args.rm, args.image_and_command), (true, vec!["app".to_owned(), "--rm=x".to_owned()]));
+        assert_eq!((args.rm, &args.image_and_command[..]), (true, &["app".to_owned(), "--rm=x".to_owned()][..]));
         for line in ["build --check=maybe .", "build --check= .", "build --check=yes .", "images -q=x"] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -232,14 +232,7 @@ impl FileTree {
 
     fn open_at(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
-        loop {
-            match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                // a rename elsewhere on the system may have raced with the lookup
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                result => return Ok(result?),
-            }
-        }
+        Ok(open_below(&self.root, path, flags, resolve)?)
     }
 
     fn path_of(&self, fd: &OwnedFd) -> io::Result<PathBuf> {
@@ -266,6 +259,18 @@ impl FileTree {
         frames.extend_from_slice(&self.device.to_le_bytes());
         frames.extend_from_slice(&self.inode.to_le_bytes());
         blake3::hash(&frames).to_hex().as_str().parse().expect("BLAKE3 gives 64 hexadecimal digits")
+    }
+}
+
+/// Opens `path` from the handle `root`, by no link of the kernel's own.
+pub(crate) fn open_below(root: &OwnedFd, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let (flags, resolve) = (flags | OFlags::CLOEXEC, resolve | ResolveFlags::NO_MAGICLINKS);
+    loop {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+            // a rename or mount elsewhere on the system raced with a `..`
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl Holds {
 #[derive(Debug)]
 pub(crate) struct Lease {
     path: PathBuf,
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
     file: File,
     held: Mutex<HashSet<Held>>,
     counter: AtomicU64,

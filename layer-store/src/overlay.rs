@@ -1,7 +1,7 @@
 //! Overlay: which of its attributes apply here, and how stacks are mounted.
 //!
 //! ```text
-//! lowerdir+ (topmost first) … upperdir, workdir ─fsopen, fsconfig, fsmount─▶ a detached mount ─move_mount─▶ merged/
+//! lowerdir+ (topmost first) … upperdir, workdir ─fsopen, fsconfig, fsmount─▶ a detached mount ─move_mount─▶ its place
 //! ```
 //!
 //! - Layers are named by open handles, so a layer that is renamed meanwhile is still the one that was meant.

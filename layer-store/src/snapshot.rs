@@ -4,12 +4,13 @@
 //! prepare ─▶ ActiveSnapshot ─freeze─▶ FrozenLayer ─seal─▶ LayerRecord          dropped before: nothing is left
 //!            (overlay mount)  unmount   (a tree in tmp/)    diff ID, rename
 //!
-//! tmp/<lease>/snapshot-<n>/layer/tree   what the step wrote: overlay's upper directory, and later the layer's tree
-//!                          work/        overlay's own
-//!                          merged/      the mount
-//!                          top/         of a view: an empty lower directory that has the root's metadata
+//! tmp/<lease>/snapshot-<n>/tree         what the step wrote: overlay's upper directory; frozen, it is layer/tree
+//!                          work/        overlay's own, and over it the mount
+//!                          top/         of a view: an empty lower directory that has the root's metadata, and over it the mount
 //! ```
 //!
+//! - A stack is mounted over a directory of its own that only overlay uses, by handle: ext4 looks at every inode that was removed
+//!   lately for each that is made, so none is made that is not needed.
 //! - Mounts are made in this process's mount namespace, which its caller has entered: they die with the process.
 //! - Writing after `freeze` does not compile, and an unmount that fails freezes nothing. Sockets go before (`sockets`).
 //! - A layer that is a tar is mounted through its index (`tar_form`) or gets its tree first (`tree_form`), and of one that is there
@@ -56,6 +57,8 @@ pub enum Skeleton {
     /// Empty directories `proc`, `sys`, `dev` and empty files `etc/resolv.conf`, `etc/hosts`, `etc/hostname`: places to mount
     /// on for a process that runs there. They never enter its layer.
     MountPoints,
+    /// The same, and an empty file `.dockerenv`, by which programs see that they are in a container.
+    Container,
 }
 
 /// Why a stack of layers could not be mounted or unmounted.
@@ -158,15 +161,13 @@ impl Store {
     pub fn prepare(&self, below: &[Lower], skeleton: Skeleton) -> Result<ActiveSnapshot, SnapshotError> {
         let scratch = self.scratch("snapshot")?;
         let layers = self.open_layers(below)?;
-        let (upper, work) = (scratch.directory.join("layer/tree"), scratch.make("work")?);
-        scratch.make("layer")?;
-        std::fs::create_dir(&upper).map_err(failed("make", &upper))?;
+        let (upper, work) = (scratch.make("tree")?, scratch.make("work")?);
         set_root(&upper, &layers.root)?;
         let mut lower = self.lower_directories(&layers, &scratch)?;
-        if skeleton == Skeleton::MountPoints || lower.is_empty() {
+        if skeleton != Skeleton::None || lower.is_empty() {
             lower.push(open(&self.skeleton(skeleton)?)?);
         }
-        let mounted = self.mount(&lower, Some((&upper, &work)), &scratch)?;
+        let mounted = self.mount(&lower, Some((&upper, &work)), &work)?;
         Ok(ActiveSnapshot { mounted, scratch, _below: below.to_vec() })
     }
 
@@ -185,24 +186,18 @@ impl Store {
         if lower.len() == 1 {
             lower.push(open(&scratch.make("bottom")?)?);
         }
-        let mounted = self.mount(&lower, None, &scratch)?;
+        let mounted = self.mount(&lower, None, &top)?;
         Ok(View { mounted, _scratch: scratch, _layers: layers.to_vec() })
     }
 
-    fn mount(
-        &self,
-        lower: &[OwnedFd],
-        upper: Option<(&Path, &Path)>,
-        scratch: &Scratch,
-    ) -> Result<Mounted, SnapshotError> {
-        let target = scratch.make("merged")?;
+    fn mount(&self, lower: &[OwnedFd], upper: Option<(&Path, &Path)>, target: &Path) -> Result<Mounted, SnapshotError> {
         let stack = Stack { lower, upper, xattrs: self.overlay_xattrs()? };
-        stack.mount(&target).map_err(|error| SnapshotError::Mount {
+        stack.mount(target).map_err(|error| SnapshotError::Mount {
             count: lower.len(),
-            path: target.clone(),
+            path: target.to_owned(),
             source: error.into(),
         })?;
-        Ok(Mounted { target, is_mounted: true })
+        Ok(Mounted { target: target.to_owned(), is_mounted: true })
     }
 
     fn open_layers(&self, layers: &[Lower]) -> Result<Layers, SnapshotError> {
@@ -288,6 +283,7 @@ impl Store {
         let directory = self.root().join("skeletons").join(match skeleton {
             Skeleton::None => "empty",
             Skeleton::MountPoints => "mount-points",
+            Skeleton::Container => "container",
         });
         if !directory.is_dir() {
             let scratch = self.scratch("skeleton")?;
@@ -305,11 +301,12 @@ impl Store {
 
 fn make_skeleton(scratch: &Scratch, skeleton: Skeleton) -> Result<PathBuf, FileError> {
     let made = scratch.make("made")?;
-    if skeleton == Skeleton::MountPoints {
+    if skeleton != Skeleton::None {
         for name in ["proc", "sys", "dev", "etc"] {
             scratch.make(Path::new("made").join(name))?;
         }
-        for name in ["etc/resolv.conf", "etc/hosts", "etc/hostname"] {
+        let mark = (skeleton == Skeleton::Container).then_some(".dockerenv");
+        for name in ["etc/resolv.conf", "etc/hosts", "etc/hostname"].into_iter().chain(mark) {
             let path = made.join(name);
             std::fs::write(&path, "").map_err(failed("write", &path))?;
             set_times(&path)?;
@@ -352,12 +349,13 @@ impl ActiveSnapshot {
     pub fn freeze(self) -> Result<FrozenLayer, SnapshotError> {
         // dropped in reverse: should this fail, the mount goes before its directory
         let Self { scratch, _below, mut mounted } = self;
-        remove_sockets(&scratch.directory.join("layer/tree"), &mounted.target)?;
+        let written = scratch.directory.join("tree");
+        remove_sockets(&written, &mounted.target)?;
         mounted.unmount()?;
-        for name in ["work", "merged"] {
-            remove_tree(&scratch.directory.join(name))?;
-        }
-        let state = Mutex::new(Frozen { directory: scratch.directory.join("layer"), record: None });
+        remove_tree(&scratch.directory.join("work"))?;
+        let directory = scratch.make("layer")?;
+        std::fs::rename(&written, directory.join("tree")).map_err(failed("rename", &written))?;
+        let state = Mutex::new(Frozen { directory, record: None });
         Ok(FrozenLayer { scratch, state, sealing: Mutex::new(()) })
     }
 }

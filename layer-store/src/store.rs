@@ -187,9 +187,7 @@ impl Store {
         if let Some(known) = *known {
             return Ok(known);
         }
-        let directory = self.temporary_directory("probe")?;
-        let found = OverlayXattrs::probe(&directory);
-        let _ = std::fs::remove_dir(&directory);
+        let found = OverlayXattrs::probe(&self.lease()?.directory);
         *known = Some(found);
         Ok(found)
     }

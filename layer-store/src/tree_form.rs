@@ -46,10 +46,10 @@ impl Store {
         let make = |diff_id: &DiffId| {
             self.make_tree(diff_id).map_err(|source| SnapshotError::Tree { diff_id: diff_id.clone(), source })
         };
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
-        if threads < 2 {
+        if missing.len() < 2 {
             return missing.into_iter().try_for_each(make);
         }
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
         thread::scope(|scope| {
             let share = |first| missing.iter().copied().skip(first).step_by(threads);
             let running: Vec<_> =

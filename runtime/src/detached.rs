@@ -45,6 +45,8 @@ const NO_PROGRAMS: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(Moun
 /// Makes a mount of `kind` with these options; one without a value is a flag.
 fn make(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // what `df` and /proc/mounts call it; else it is `none`
+    fsconfig_set_string(&context, "source", kind)?;
     for (name, value) in options {
         match *value {
             "" => fsconfig_set_flag(&context, *name)?,

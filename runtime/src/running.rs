@@ -13,8 +13,8 @@ use crate::LimitHit;
 use crate::cgroup::Cgroup;
 use crate::guard;
 use crate::output::ContainerOutput;
-use crate::spawner::{Spawner, WAIT};
-use crate::sys;
+use crate::spawner::Spawner;
+use crate::sys::{self, WAIT};
 use crate::targets::MadeTargets;
 
 /// How a command ended.

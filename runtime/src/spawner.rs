@@ -8,25 +8,22 @@
 //! - When the process ends in whatever way, the kernel kills the keeper (parent-death signal), and with the init of K everything
 //!   in K and in the namespaces below. A parent-death signal on the container itself would not do: the kernel clears it when
 //!   the command is set-uid (`sudo`), and it fires when the *thread* that started the container ends.
-//! - The keeper holds no descriptor and runs no code but a loop. It does not survive the last [`Spawner`] either.
+//! - The keeper holds no descriptor and runs no code but a loop, in the memory of this process: nobody inside of a container sees
+//!   it, and a copy would cost more than the rest of it. It does not survive the last [`Spawner`] either.
 //! - The thread blocks all signals, and starts no thread: after `unshare(CLONE_NEWPID)` it could not.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::{io, thread};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, pause, poll};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
+use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open};
 
 use crate::child;
 use crate::plan::Plan;
-use crate::sys::{self, Block, Stack};
-
-/// Waits for children whatever their exit signal is.
-pub(crate) const WAIT: WaitIdOptions =
-    WaitIdOptions::EXITED.union(WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned()));
+use crate::sys::{self, Block, Companion, Stack};
 
 /// A handle to the spawner thread; the last one that goes ends it, and every container with it.
 #[derive(Debug)]
@@ -46,10 +43,9 @@ impl Spawner {
         let (requests, inbox) = mpsc::channel();
         let (ready, started) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("spawner".to_owned()).spawn(move || match start_keeper() {
-            Ok(keeper) => {
+            Ok(_keeper) => {
                 let _caller_waits = ready.send(Ok(()));
                 serve(&inbox);
-                end(&keeper);
             }
             Err(errno) => {
                 let _caller_waits = ready.send(Err(errno));
@@ -92,17 +88,18 @@ fn serve(inbox: &mpsc::Receiver<Request>) {
     }
 }
 
-fn start_keeper() -> Result<OwnedFd, Errno> {
+fn start_keeper() -> Result<Companion, Errno> {
     sys::block_signals(Block::All);
     let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
     sys::unshare(libc::CLONE_NEWPID)?;
-    sys::fork_bare(|| keep(parent.as_fd()))
+    Companion::start(parent.as_fd(), keep)
 }
 
-/// The keeper's whole life: nothing but waiting to be killed. Runs under the child rules of `sys.rs`.
-fn keep(parent: BorrowedFd<'_>) -> ! {
+/// The keeper's whole life: nothing but waiting to be killed. `parent` is a handle to the process. See [`Companion::start`].
+fn keep(parent: RawFd) {
     let watched = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     // The parent may have died before the kernel knew what to do then: its handle is readable from that moment on.
+    let parent = sys::borrow(parent);
     let mut alive = [PollFd::new(&parent, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     if watched.is_err() || poll(&mut alive, Some(&now)) != Ok(0) || sys::close_range(0, u32::MAX).is_err() {
@@ -110,11 +107,6 @@ fn keep(parent: BorrowedFd<'_>) -> ! {
     }
     let _cosmetic = rustix::thread::set_name(c"wharf-keeper");
     loop {
-        sys::pause();
+        pause();
     }
-}
-
-fn end(keeper: &OwnedFd) {
-    let _already_dead = rustix::process::pidfd_send_signal(keeper, Signal::KILL);
-    while matches!(waitid(WaitId::PidFd(keeper.as_fd()), WAIT), Err(Errno::INTR)) {}
 }

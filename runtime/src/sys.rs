@@ -13,6 +13,11 @@ use libc::sock_filter;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+/// Waits for children whatever their exit signal is.
+pub(crate) const WAIT: WaitIdOptions =
+    WaitIdOptions::EXITED.union(WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned()));
 
 /// A NULL-terminated array of C strings, as `execve` wants it.
 pub(crate) struct CStringArray {
@@ -135,6 +140,58 @@ struct Launch<'a> {
     error: Option<Errno>,
 }
 
+/// A process that shares the memory of this one; dropped, it is killed and reaped.
+///
+/// It costs neither a copy of the page tables nor this process every page that it writes to afterwards once more.
+pub(crate) struct Companion {
+    handle: OwnedFd,
+    _stack: Stack,
+    _start: Box<Start>,
+}
+
+struct Start {
+    body: fn(RawFd),
+    descriptor: RawFd,
+}
+
+impl Companion {
+    /// Starts `body` with a descriptor, which the new process has in a table of its own.
+    ///
+    /// It has the calling thread's thread-local storage too: it runs under the *child* rules, and uses nothing that has state there,
+    /// as failing or cancellable calls of the C library have. Signals are blocked by the caller.
+    pub(crate) fn start(descriptor: BorrowedFd<'_>, body: fn(RawFd)) -> Result<Self, Errno> {
+        let mut stack = Stack::new();
+        let mut start = Box::new(Start { body, descriptor: descriptor.as_raw_fd() });
+        let top = stack.0.as_mut_ptr_range().end;
+        let flags = libc::CLONE_VM | libc::CLONE_PIDFD;
+        let mut handle: RawFd = -1;
+        // SAFETY: `top` is the aligned end of a stack nobody else uses; that and `start` live in what is returned, which reaps the
+        // process before it frees them.
+        let pid = unsafe {
+            libc::clone(run_companion, top.cast(), flags, ptr::from_mut(&mut *start).cast(), &raw mut handle)
+        };
+        if pid < 0 {
+            return Err(errno());
+        }
+        // SAFETY: the kernel stored a new descriptor that nobody else owns.
+        Ok(Self { handle: unsafe { OwnedFd::from_raw_fd(handle) }, _stack: stack, _start: start })
+    }
+}
+
+impl Drop for Companion {
+    fn drop(&mut self) {
+        let _already_dead = pidfd_send_signal(&self.handle, Signal::KILL);
+        while matches!(waitid(WaitId::PidFd(self.handle.as_fd()), WAIT), Err(Errno::INTR)) {}
+    }
+}
+
+extern "C" fn run_companion(start: *mut c_void) -> c_int {
+    // SAFETY: the pointer that `Companion::start` passed, to what outlives this process.
+    let start = unsafe { &*start.cast::<Start>() };
+    (start.body)(start.descriptor);
+    0
+}
+
 /// Starts `body` as the init of a new pid namespace below the calling thread's `pid_for_children`, and as a child of this process.
 ///
 /// `clone(CLONE_NEWPID)` works only from inside the parent pid namespace. So a short-lived helper is made there, sharing memory and
@@ -189,12 +246,6 @@ extern "C" fn launch_helper(launch: *mut c_void) -> c_int {
 pub(crate) fn exit_now(code: c_int) -> ! {
     // SAFETY: does not return.
     unsafe { libc::_exit(code) }
-}
-
-/// Sleeps until a signal that is not blocked comes. *child*
-pub(crate) fn pause() {
-    // SAFETY: takes no argument that could be wrong.
-    unsafe { libc::pause() };
 }
 
 /// Blocks every signal of the calling thread, or none. *child*
@@ -335,7 +386,8 @@ pub(crate) fn duplicate(source: BorrowedFd<'_>, target: RawFd) -> Result<(), Err
 
 /// A borrow of a descriptor by number. *child*
 pub(crate) fn borrow(number: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: used for standard streams and for the one descriptor that the child put there and that is open until `execve`.
+    // SAFETY: used for standard streams, for the one descriptor that the child put there and that is open until `execve`, and for
+    // the one that a companion got.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 

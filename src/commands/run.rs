@@ -6,9 +6,7 @@ use anyhow::Context;
 use builder::{Connection, ContainerSandbox, generated_files, make_working_directory};
 use layer_store::{ActiveSnapshot, FindError, Image, ImageId, Lower, Skeleton, Store};
 use oci::{Platform, Reference};
-use runtime::{
-    Confinement, Container, ExitStatus, GeneratedFile, GeneratedKind, LimitHit, Limits, Namespace, User, init_program,
-};
+use runtime::{Confinement, Container, ExitStatus, LimitHit, Limits, Namespace, User, init_program};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::system::uname;
 
@@ -177,7 +175,7 @@ fn prepare(args: &RunArgs, image: &str, command: &[String], session: &Session) -
     check_platform(&image)?;
     let layers = &image.config.value().rootfs.diff_ids;
     let layers: Vec<Lower> = layers.iter().map(|diff_id| Lower::Layer(diff_id.clone())).collect();
-    let rootfs = store.prepare(&layers, Skeleton::MountPoints).context("cannot mount its layers")?;
+    let rootfs = store.prepare(&layers, Skeleton::Container).context("cannot mount its layers")?;
     let network = &args.network;
     let ports = network.publish.bind(&image.config.value().config, network.network)?;
     let sandbox = session.sandbox(&network.dns);
@@ -228,7 +226,7 @@ fn container(
         env: overrides.env(config, &hostname, &user.home),
         cwd,
         user,
-        files: generated_files(&hostname, connection, &extra_hosts).into_iter().chain([docker_mark()]).collect(),
+        files: generated_files(&hostname, connection, &extra_hosts),
         hostname,
         mounts: Vec::new(),
         network: connection.namespace.clone(),
@@ -240,11 +238,6 @@ fn container(
 /// Whether a container without a name of its own has the host's, as docker has it.
 fn is_named_as_host(args: &RunArgs) -> bool {
     args.network.network == Network::Host || args.namespaces.namespaces().uts == Namespace::Host
-}
-
-/// An empty file by which programs see that they are in a container.
-fn docker_mark() -> GeneratedFile {
-    GeneratedFile { path: "/.dockerenv".to_owned(), contents: Vec::new(), kind: GeneratedKind::Data }
 }
 
 fn start_with_init(container: &mut Container) {

@@ -24,6 +24,7 @@ use ssh_agent::Serving;
 
 use super::StepError;
 use crate::exec_mount::{CacheMount, ExecMount, FilesMount, MountAccess, MountedFiles, Need, SecretMount, SshMount};
+use crate::file_tree::open_below;
 use crate::graph::Exec;
 use crate::progress::Event;
 use crate::sandbox::Lending;
@@ -215,15 +216,7 @@ fn open(root: &Path, files: &MountedFiles) -> Result<OwnedFd, StepError> {
     let failed = |errno: Errno| StepError::MountSource { path: files.source.clone(), source: errno.into() };
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, directory, Mode::empty()).map_err(failed)?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    loop {
-        match rustix::fs::openat2(&root, files.source.as_str(), flags, Mode::empty(), resolve) {
-            // a rename or mount elsewhere on the system raced with a `..`
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            found => return found.map_err(failed),
-        }
-    }
+    open_below(&root, Path::new(&files.source), OFlags::PATH, ResolveFlags::IN_ROOT).map_err(failed)
 }
 
 /// Makes the socket of an agent, for whom the mount says.

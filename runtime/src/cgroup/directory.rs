@@ -378,8 +378,9 @@ mod tests {
     use rustix::process::{WaitId, geteuid, waitid};
 
     use super::*;
-    use crate::spawner::WAIT;
-    use crate::sys::{Stack, clone_in_nested_namespace, pause};
+    use rustix::event::pause;
+
+    use crate::sys::{Stack, WAIT, clone_in_nested_namespace};
 
     #[test]
     fn names_say_whose_a_cgroup_is() {

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = tests![
     existing_targets_stay_as_they_are,
     a_read_only_bind_cannot_be_written_through,
     a_tmpfs_has_its_size_and_mode,
+    what_has_no_device_is_named_by_its_kind,
     a_tmpfs_has_its_owner_and_says_who_may_write_and_run,
     a_target_below_another_mount_is_made_inside_it,
     a_handle_can_be_bound,
@@ -122,6 +123,17 @@ fn a_read_only_bind_cannot_be_written_through(runtime: &Runtime) {
         assert_eq!(output(runtime, &container), expected);
         assert_eq!(fs::read_to_string(source.join("data")).unwrap().trim(), expected);
     }
+}
+
+fn what_has_no_device_is_named_by_its_kind(runtime: &Runtime) {
+    let image = Image::new();
+    let mut container = image.container(&["cat", "/proc/mounts"]);
+    container.mounts = vec![tmpfs("/t")];
+    let mounts = output(runtime, &container);
+    for expected in ["tmpfs /t tmpfs ", "proc /proc proc ", "sysfs /sys sysfs ", "devpts /dev/pts devpts "] {
+        assert!(mounts.lines().any(|line| line.starts_with(expected)), "{expected}: {mounts}");
+    }
+    assert!(!mounts.lines().any(|line| line.starts_with("none ")), "{mounts}");
 }
 
 fn a_tmpfs_has_its_size_and_mode(runtime: &Runtime) {
