@@ -3,38 +3,33 @@
 use anyhow::Context;
 use layer_store::{FreedKind, Prune, PruneImages};
 
-use super::image_prune::{filtered, planned, warning};
-use crate::filter::Filter;
+use crate::prune_flags::{PruneArgs, filtered};
+use crate::prune_report::planned;
 use crate::session::Session;
-use crate::{output, prompt, size};
+use crate::{output, size};
 
 const WARNING: &str = "WARNING! This will remove all build cache.";
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("filters", |arg| arg.help("Only records that match: until=TIME")))]
 pub(crate) struct BuilderPruneArgs {
     /// Remove all of it (the same: between builds nothing in the cache is in use)
     #[arg(short, long)]
     all: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
-    /// Only records that match: until=TIME
-    #[arg(long = "filter", value_name = "KEY=VALUE")]
-    filters: Vec<Filter>,
-    /// Show what would be removed and why, and remove nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    prune: PruneArgs,
 }
 
 /// Prunes the build cache.
 pub(crate) fn builder_prune(args: &BuilderPruneArgs, session: &Session) -> anyhow::Result<u8> {
-    let limits = filtered(&args.filters, &["until"])?;
-    let what = Prune { images: PruneImages::None, build_cache: true, dry_run: args.dry_run, ..limits };
-    if !args.force && !args.dry_run && !prompt::confirm(&warning(WARNING, &args.filters))? {
+    let prune = &args.prune;
+    let limits = filtered(&prune.filters, &["until"])?;
+    let what = Prune { images: PruneImages::None, build_cache: true, dry_run: prune.dry_run, ..limits };
+    if !prune.is_confirmed(WARNING)? {
         return Ok(0);
     }
     let freed = session.store()?.prune(&what).context("cannot prune the build cache")?;
-    if args.dry_run {
+    if prune.dry_run {
         output::print(&planned(&freed))?;
         return Ok(0);
     }

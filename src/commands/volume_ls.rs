@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 use layer_store::{LabelFilter, Store, Volume, VolumeName};
 
-use super::image_prune::filtered;
 use crate::filter::Filter;
 use crate::listing::{Field, Format, Listing};
+use crate::prune_flags::filtered;
 use crate::session::Session;
 use crate::{output, report};
 
