@@ -14,8 +14,8 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, HistoryArgs, ImagePruneArgs, ImagesArgs,
-    InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs, VolumeCreateArgs,
-    VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
+    InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SystemPruneArgs, TagArgs, VersionArgs,
+    VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };
 
 /// Builds container images from Dockerfiles, keeps them in a local store and moves them to and from registries.
@@ -149,6 +149,8 @@ pub(crate) enum VolumeCommand {
 pub(crate) enum SystemCommand {
     /// Show how much disk the store uses
     Df(DfArgs),
+    /// Remove images, build cache and volumes that nothing needs
+    Prune(SystemPruneArgs),
 }
 
 impl Cli {

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use layer_store::{LabelFilter, Prune};
 
 use crate::filter::Filter;
-use crate::prompt;
 use crate::shown::shown;
+use crate::{prompt, size};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PruneArgs {
@@ -30,6 +30,13 @@ impl PruneArgs {
     pub(crate) fn is_confirmed(&self, text: &str) -> anyhow::Result<bool> {
         Ok(self.force || self.dry_run || prompt::confirm(&warning(text, &self.filters))?)
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeepArgs {
+    /// Remove only the least recently used, until the build cache takes no more than SIZE on disk (`10g`, `512MB`)
+    #[arg(long, value_name = "SIZE", value_parser = size::binary)]
+    pub(crate) keep_storage: Option<u64>,
 }
 
 /// Turns filters into what the store takes; nothing is pruned yet.

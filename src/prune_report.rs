@@ -12,6 +12,23 @@ pub(crate) fn done(title: &str, freed: &[Freed]) -> String {
     if lines.is_empty() { total } else { format!("{title}\n{lines}\n{total}") }
 }
 
+/// Writes what was removed of several kinds, as docker does.
+pub(crate) fn done_all(freed: &[Freed]) -> String {
+    let is_cache = |freed: &Freed| matches!(freed.what, FreedKind::CacheRecord | FreedKind::CacheMount);
+    let is_volume = |freed: &Freed| freed.what == FreedKind::Volume;
+    let part = |title: &str, lines: String| if lines.is_empty() { lines } else { format!("{title}\n{lines}\n") };
+    let volumes = freed.iter().filter(|freed| is_volume(freed)).filter_map(line).collect();
+    let images = freed.iter().filter(|freed| !is_volume(freed)).filter_map(line).collect();
+    let cache = freed.iter().filter(|freed| is_cache(freed)).map(|freed| format!("{}\n", shown(&freed.name))).collect();
+    [
+        part("Deleted Volumes:", volumes),
+        part("Deleted Images:", images),
+        part("Deleted build cache objects:", cache),
+        format!("Total reclaimed space: {}\n", size::summed(total(freed))),
+    ]
+    .concat()
+}
+
 /// Writes what would be removed, and why.
 pub(crate) fn planned(freed: &[Freed]) -> String {
     let kind = |what| match what {
@@ -66,6 +83,22 @@ mod tests {
         let expected = "Deleted Images:\nuntagged: app:1\ndeleted: sha256:ab\n\nTotal reclaimed space: 1.03kB\n";
         assert_eq!(done("Deleted Images:", &freed()), expected);
         assert_eq!(done("Deleted Images:", &[]), "Total reclaimed space: 0B\n");
+    }
+
+    #[test]
+    fn what_was_removed_of_several_kinds_has_a_title_for_each() {
+        let freed = |what, name: &str| Freed { what, name: name.to_owned(), why: "it is unused", size: 1 };
+        let all = [
+            freed(FreedKind::Volume, "vol"),
+            freed(FreedKind::Image, "sha256:ab"),
+            freed(FreedKind::CacheRecord, "key"),
+            freed(FreedKind::CacheMount, "/root/\u{1b}cache"),
+            freed(FreedKind::Temporary, "partial"),
+        ];
+        let expected = "Deleted Volumes:\nvol\n\nDeleted Images:\ndeleted: sha256:ab\n\n\
+                        Deleted build cache objects:\nkey\n/root/\\u{1b}cache\n\nTotal reclaimed space: 5B\n";
+        assert_eq!(done_all(&all), expected);
+        assert_eq!(done_all(&[]), "Total reclaimed space: 0B\n");
     }
 
     #[test]

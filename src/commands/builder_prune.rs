@@ -1,21 +1,24 @@
 //! `wharf builder prune`: removes the build cache; layers that images need stay.
 
 use anyhow::Context;
-use layer_store::{FreedKind, Prune, PruneImages};
+use layer_store::{FreedKind, Prune, PruneCache};
 
-use crate::prune_flags::{PruneArgs, filtered};
+use crate::prune_flags::{KeepArgs, PruneArgs, filtered};
 use crate::prune_report::planned;
 use crate::session::Session;
 use crate::{output, size};
 
-const WARNING: &str = "WARNING! This will remove all build cache.";
+const UNSHARED: &str = "WARNING! This will remove all dangling build cache.";
+const ALL: &str = "WARNING! This will remove all build cache.";
 
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("filters", |arg| arg.help("Only records that match: until=TIME")))]
+#[command(mut_arg("filters", |arg| arg.help("Only what matches: until=TIME, last used before then")))]
 pub(crate) struct BuilderPruneArgs {
-    /// Remove all of it (the same: between builds nothing in the cache is in use)
+    /// Also forget how the layers of images were built
     #[arg(short, long)]
     all: bool,
+    #[command(flatten)]
+    keep: KeepArgs,
     #[command(flatten)]
     prune: PruneArgs,
 }
@@ -23,9 +26,13 @@ pub(crate) struct BuilderPruneArgs {
 /// Prunes the build cache.
 pub(crate) fn builder_prune(args: &BuilderPruneArgs, session: &Session) -> anyhow::Result<u8> {
     let prune = &args.prune;
-    let limits = filtered(&prune.filters, &["until"])?;
-    let what = Prune { images: PruneImages::None, build_cache: true, dry_run: prune.dry_run, ..limits };
-    if !prune.is_confirmed(WARNING)? {
+    let what = Prune {
+        build_cache: if args.all { PruneCache::All } else { PruneCache::Unshared },
+        keep_storage: args.keep.keep_storage,
+        dry_run: prune.dry_run,
+        ..filtered(&prune.filters, &["until"])?
+    };
+    if !prune.is_confirmed(if args.all { ALL } else { UNSHARED })? {
         return Ok(0);
     }
     let freed = session.store()?.prune(&what).context("cannot prune the build cache")?;

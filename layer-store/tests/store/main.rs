@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod apply;
+mod cache_limits;
 mod files;
 mod hostile;
 mod images;
@@ -14,4 +15,5 @@ mod snapshots;
 mod tar;
 mod tar_layers;
 mod unpack;
+mod usage;
 mod volumes;
