@@ -3,6 +3,7 @@
 //! | what | from |
 //! |---|---|
 //! | the store | `--root`, `WHARF_ROOT`; else `/var/lib/wharf` as root, `$XDG_DATA_HOME/wharf` or `~/.local/share/wharf` |
+//! | the limit of the build cache | `build --keep-storage`, `WHARF_KEEP_STORAGE` |
 //! | credentials, read and written | `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json` |
 //! | credentials, read only | `$REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json` |
 //! | credential helpers | `PATH` |
@@ -18,11 +19,15 @@ use std::path::{Path, PathBuf};
 
 use http_transport::Proxies;
 
+use crate::size;
+
 /// How this command was set up by its user and machine.
 #[derive(Debug)]
 pub(crate) struct Config {
     /// The directory of the store.
     pub(crate) root: PathBuf,
+    /// Bytes that the build cache may take on disk when a build begins to write; `None` is no limit.
+    pub(crate) keep_storage: Option<u64>,
     /// docker's `config.json`, which need not exist.
     pub(crate) docker_config: PathBuf,
     /// Further files of credentials, in the order in which they are asked.
@@ -55,6 +60,8 @@ pub(crate) enum Display {
 pub(crate) enum ConfigError {
     #[error("cannot tell where the store is: neither `HOME` nor `XDG_DATA_HOME` is set")]
     NoHome,
+    #[error("`WHARF_KEEP_STORAGE` is no size: {reason}")]
+    KeepStorage { reason: String },
 }
 
 impl Config {
@@ -62,7 +69,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NoHome`] when nothing says where the store is.
+    /// [`ConfigError::NoHome`] when nothing says where the store is, [`ConfigError::KeepStorage`] for a limit that is no size.
     pub(crate) fn read(root: Option<PathBuf>) -> Result<Self, ConfigError> {
         let is_root = rustix::process::geteuid().is_root();
         let mut config = Self::from_variables(&variable_os, root, is_root)?;
@@ -89,6 +96,8 @@ impl Config {
         let data = directory("XDG_DATA_HOME").or_else(|| home.as_ref().map(|home| home.join(".local/share")));
         let own = if is_root { Some(PathBuf::from("/var/lib/wharf")) } else { data.map(|data| data.join("wharf")) };
         let root = root.or_else(|| variable("WHARF_ROOT").map(PathBuf::from)).or(own).ok_or(ConfigError::NoHome)?;
+        let keep_storage = text("WHARF_KEEP_STORAGE").map(|size| size::binary(&size)).transpose();
+        let keep_storage = keep_storage.map_err(|reason| ConfigError::KeepStorage { reason })?;
         let docker = variable("DOCKER_CONFIG").map(PathBuf::from);
         let docker = docker.unwrap_or_else(|| home.unwrap_or_else(|| PathBuf::from("/")).join(".docker"));
         let auth_files = [
@@ -97,6 +106,7 @@ impl Config {
         ];
         Ok(Self {
             root,
+            keep_storage,
             docker_config: docker.join("config.json"),
             auth_files: auth_files.into_iter().flatten().collect(),
             path: variable("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
@@ -173,6 +183,15 @@ mod tests {
         check(&[("HOME", "/root"), ("XDG_DATA_HOME", "/data")], true, "/var/lib/wharf");
         check(&[("HOME", "/home/ana"), ("WHARF_ROOT", "/w")], false, "/w");
         assert!(config(&[], false).is_err());
+    }
+
+    #[test]
+    fn the_limit_of_the_build_cache_is_a_size() {
+        let limit =
+            |text| config(&[("HOME", "/h"), ("WHARF_KEEP_STORAGE", text)], false).map(|config| config.keep_storage);
+        assert_eq!(limit("10g").unwrap(), Some(10 << 30));
+        let error = limit("lots").unwrap_err().to_string();
+        assert_eq!(error, "`WHARF_KEEP_STORAGE` is no size: invalid size: 'lots'");
     }
 
     #[test]
