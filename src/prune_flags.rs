@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use layer_store::{LabelFilter, Prune};
+use layer_store::Prune;
 
 use crate::filter::Filter;
 use crate::shown::shown;
@@ -53,12 +53,7 @@ pub(crate) fn filtered(filters: &[Filter], known: &[&str]) -> anyhow::Result<Pru
             prune.until = Some(prune.until.map_or(time, |until| until.min(time)));
             continue;
         }
-        let (key, value) = filter.label();
-        let (key, value) = (key.to_owned(), value.map(str::to_owned));
-        prune.labels.push(match filter.is_negated {
-            true => LabelFilter::HasNot { key, value },
-            false => LabelFilter::Has { key, value },
-        });
+        prune.labels.push(filter.of_labels());
     }
     Ok(prune)
 }

@@ -18,7 +18,7 @@
 //! | `snapshot`, `overlay`, `implied`, `scratch` | mounted stacks of layers |
 //! | `files` | the files of a stack without a mount |
 //! | `cache_mounts` | directories that stay between builds |
-//! | `images`, `tags`, `find`, `manifest`, `cache`, `contexts` | images, their names and documents; build-cache records |
+//! | `images`, `listed_images`, `tags`, `find`, `manifest`, `cache`, `contexts` | images, their names and documents; build-cache records |
 //! | `volumes`, `volume_name`, `volume_fill` | named volumes of containers, and what an image puts into them |
 //! | `copy_up` | what volumes and caches start with |
 //! | `usage`, `usage_details`, `needs`, `prune`, `cache_items`, `cache_choice`, `limit_cache`, `last_used`, `remove_image`, `remove_tree` | looking after the store |
@@ -48,6 +48,7 @@ mod last_used;
 mod layers;
 mod lease;
 mod limit_cache;
+mod listed_images;
 mod manifest;
 mod needs;
 mod overlay;
@@ -83,6 +84,7 @@ pub use find::FindError;
 pub use images::{Image, ImageError, ImageId};
 pub use layers::{Form, LayerError, LayerRecord, Skipped};
 pub use limit_cache::LimitedCache;
+pub use listed_images::ListedImage;
 pub use manifest::ManifestError;
 pub use prune::{Freed, FreedKind, LabelFilter, Prune, PruneCache, PruneError, PruneImages};
 pub use remove_image::RemoveError;

@@ -41,8 +41,18 @@ pub struct Store(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) lease: Mutex<Option<Arc<Lease>>>,
+    pub(crate) purpose: Purpose,
     pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
     pub(crate) tar_indexes: TarIndexes,
+}
+
+/// What a store was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// What is handed out stays until the command ends.
+    Use,
+    /// Nothing is held: it is only told of.
+    Look,
 }
 
 /// Why a directory could not be opened as a store.
@@ -87,12 +97,30 @@ impl Store {
             builder.create(&path).map_err(failed("make", &path))?;
         }
         lease::sweep(&root)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::new(root, Purpose::Use))
+    }
+
+    /// Opens the store in `root` to look at it; a directory that is not there is an empty store.
+    ///
+    /// Writes nothing, takes no lock, and holds nothing: what is found may be removed at any moment. For listings.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::File`] when the directory cannot be looked into.
+    pub fn look(root: &Path) -> Result<Self, OpenError> {
+        let root = std::path::absolute(root).map_err(failed("find", root))?;
+        lease::exists(&root.join(DIRECTORIES[0]))?;
+        Ok(Self::new(root, Purpose::Look))
+    }
+
+    fn new(root: PathBuf, purpose: Purpose) -> Self {
+        Self(Arc::new(Inner {
             root,
             lease: Mutex::new(None),
+            purpose,
             overlay_xattrs: Mutex::new(None),
             tar_indexes: TarIndexes::default(),
-        })))
+        }))
     }
 
     /// Returns the store's directory.

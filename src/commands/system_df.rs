@@ -28,7 +28,7 @@ pub(crate) struct DfArgs {
 /// Shows what the store takes on disk.
 pub(crate) fn system_df(args: &DfArgs, session: &Session) -> anyhow::Result<u8> {
     let format = Format::parse(args.format.as_deref())?;
-    let store = session.store()?;
+    let store = session.look()?;
     let failed = || format!("cannot measure the store in {}", store.root().display());
     if args.verbose {
         let details = store.usage_details().with_context(failed)?;

@@ -8,6 +8,7 @@ mod files;
 mod hostile;
 mod images;
 mod leases;
+mod listings;
 mod place;
 mod prune;
 mod round_trip;

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use layer_store::{CacheItemKind, CacheUsage, Image, ImageId, ImageUsage, Store, UsageDetails, VolumeUsage};
+use layer_store::{CacheItemKind, CacheUsage, ImageId, ImageUsage, ListedImage, Store, UsageDetails, VolumeUsage};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -98,7 +98,7 @@ fn tables(store: &Store, details: &UsageDetails, listings: [Listing; 3]) -> anyh
     ))
 }
 
-fn image_rows(images: &[Image], details: &UsageDetails, now: SystemTime) -> Listing {
+fn image_rows(images: &[ListedImage], details: &UsageDetails, now: SystemTime) -> Listing {
     let known: HashMap<&ImageId, &ImageUsage> = details.images.iter().map(|usage| (&usage.id, usage)).collect();
     let mut listing = Listing::new(&IMAGE_FIELDS, &IMAGE_COLUMNS);
     // one that came since everything was measured is shown the next time
