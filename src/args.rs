@@ -19,8 +19,8 @@ use layer_store::DriverChoice;
 
 use crate::commands::{
     BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, HistoryArgs, ImagePruneArgs, ImagesArgs, InfoArgs,
-    InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs, VolumeCreateArgs,
-    VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
+    InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SystemPruneArgs, TagArgs, VersionArgs,
+    VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };
 
 /// Builds container images from Dockerfiles, keeps them in a local store and moves them to and from registries.
@@ -162,6 +162,8 @@ pub(crate) enum SystemCommand {
     Df(Verb<DfArgs>),
     /// Show the store, its driver, and the machine
     Info(Verb<InfoArgs>),
+    /// Remove images, build cache and volumes that nothing needs
+    Prune(Verb<SystemPruneArgs>),
 }
 
 /// The flags of a verb, which the command line defines only when it has read the verb.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | the store | `--root`, `WHARF_ROOT`; else `/var/lib/wharf` as root, `$XDG_DATA_HOME/wharf` or `~/.local/share/wharf` |
 //! | how layers become mountable | `--storage-driver`, `WHARF_STORAGE_DRIVER` |
+//! | the limit of the build cache | `build --keep-storage`, `WHARF_KEEP_STORAGE` |
 //! | credentials, read and written | `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json` |
 //! | credentials, read only | `$REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json` |
 //! | credential helpers | `PATH` |
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 use http_transport::Proxies;
 use layer_store::{DriverChoice, DriverNameError};
 
+use crate::size;
+
 /// How this command was set up by its user and machine.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -27,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) root: PathBuf,
     /// How its layers become mountable.
     pub(crate) driver: DriverChoice,
+    /// Bytes that the build cache may take on disk when a build begins to write; `None` is no limit.
+    pub(crate) keep_storage: Option<u64>,
     /// docker's `config.json`, which need not exist.
     pub(crate) docker_config: PathBuf,
     /// Further files of credentials, in the order in which they are asked.
@@ -61,6 +66,8 @@ pub(crate) enum ConfigError {
     NoHome,
     #[error("`WHARF_STORAGE_DRIVER` cannot be followed")]
     Driver(#[source] DriverNameError),
+    #[error("`WHARF_KEEP_STORAGE` is no size: {reason}")]
+    KeepStorage { reason: String },
 }
 
 impl Config {
@@ -68,7 +75,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NoHome`] when nothing says where the store is, [`ConfigError::Driver`] when a variable names no driver.
+    /// [`ConfigError::NoHome`] when nothing says where the store is, [`ConfigError::Driver`] when a variable names no driver,
+    /// [`ConfigError::KeepStorage`] for a limit that is no size.
     pub(crate) fn read(root: Option<PathBuf>, driver: Option<DriverChoice>) -> Result<Self, ConfigError> {
         let is_root = rustix::process::geteuid().is_root();
         let mut config = Self::from_variables(&variable_os, root, is_root)?;
@@ -99,6 +107,8 @@ impl Config {
         let own = if is_root { Some(PathBuf::from("/var/lib/wharf")) } else { data.map(|data| data.join("wharf")) };
         let root = root.or_else(|| variable("WHARF_ROOT").map(PathBuf::from)).or(own).ok_or(ConfigError::NoHome)?;
         let driver = text("WHARF_STORAGE_DRIVER").map(|name| name.parse()).transpose().map_err(ConfigError::Driver)?;
+        let keep_storage = text("WHARF_KEEP_STORAGE").map(|size| size::binary(&size)).transpose();
+        let keep_storage = keep_storage.map_err(|reason| ConfigError::KeepStorage { reason })?;
         let docker = variable("DOCKER_CONFIG").map(PathBuf::from);
         let docker = docker.unwrap_or_else(|| home.unwrap_or_else(|| PathBuf::from("/")).join(".docker"));
         let auth_files = [
@@ -108,6 +118,7 @@ impl Config {
         Ok(Self {
             root,
             driver: driver.unwrap_or_default(),
+            keep_storage,
             docker_config: docker.join("config.json"),
             auth_files: auth_files.into_iter().flatten().collect(),
             path: variable("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
@@ -198,6 +209,15 @@ mod tests {
         let read = |name| config(&[("HOME", "/h"), ("WHARF_STORAGE_DRIVER", name)], true).map(|config| config.driver);
         assert_eq!(read("tree").unwrap(), DriverChoice::Only(layer_store::Driver::Tree));
         assert!(read("overlay2").is_err());
+    }
+
+    #[test]
+    fn the_limit_of_the_build_cache_is_a_size() {
+        let limit =
+            |text| config(&[("HOME", "/h"), ("WHARF_KEEP_STORAGE", text)], false).map(|config| config.keep_storage);
+        assert_eq!(limit("10g").unwrap(), Some(10 << 30));
+        let error = limit("lots").unwrap_err().to_string();
+        assert_eq!(error, "`WHARF_KEEP_STORAGE` is no size: invalid size: 'lots'");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use layer_store::LabelFilter;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
@@ -82,9 +83,13 @@ impl Filter {
         date(&self.value).map(SystemTime::from).ok_or_else(refuse)
     }
 
-    /// Splits the value into a label's name and what it must be.
-    pub(crate) fn label(&self) -> (&str, Option<&str>) {
-        self.value.split_once('=').map_or((self.value.as_str(), None), |(name, value)| (name, Some(value)))
+    /// Reads the value as a label's name and what it must be, or, negated, must not be.
+    pub(crate) fn of_labels(&self) -> LabelFilter {
+        let (key, value) = match self.value.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (self.value.clone(), None),
+        };
+        if self.is_negated { LabelFilter::HasNot { key, value } } else { LabelFilter::Has { key, value } }
     }
 }
 
@@ -252,6 +257,7 @@ mod tests {
         assert!(check("nope=1").is_err());
         assert!(check("nope").is_err());
         let filter: Filter = "label!=a=b=c".parse().unwrap();
-        assert_eq!((filter.is_negated, filter.label()), (true, ("a", Some("b=c"))));
+        let (key, value) = ("a".to_owned(), Some("b=c".to_owned()));
+        assert_eq!(filter.of_labels(), LabelFilter::HasNot { key, value });
     }
 }

@@ -1,8 +1,8 @@
 //! What people want to know of an image: the fields that several verbs show.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
-use layer_store::{Image, ImageError, Store};
+use layer_store::{ImageError, ListedImage, Store};
 use time::OffsetDateTime;
 
 use crate::age;
@@ -33,19 +33,14 @@ impl Ids {
 }
 
 /// Returns when an image was made, if its config says so.
-pub(crate) fn created(image: &Image) -> Option<OffsetDateTime> {
-    image.config.value().created.as_deref().and_then(age::parse)
-}
-
-/// Returns the labels of an image.
-pub(crate) fn labels(image: &Image) -> &BTreeMap<String, String> {
-    &image.config.value().config.labels
+pub(crate) fn created(image: &ListedImage) -> Option<OffsetDateTime> {
+    image.created.as_deref().and_then(age::parse)
 }
 
 /// The images of a store, and whether all of them could be read.
 pub(crate) struct Images {
     /// Those that can, latest first.
-    pub(crate) readable: Vec<Image>,
+    pub(crate) readable: Vec<ListedImage>,
     /// The others.
     pub(crate) unreadable: Vec<ImageError>,
 }
@@ -64,7 +59,7 @@ impl Images {
                 Err(error) => images.unreadable.push(error),
             }
         }
-        images.readable.sort_by(|a, b| created(b).cmp(&created(a)).then_with(|| a.id.cmp(&b.id)));
+        images.readable.sort_by_cached_key(|image| (Reverse(created(image)), image.id.clone()));
         Ok(images)
     }
 

@@ -85,6 +85,11 @@ impl Listing {
         }
     }
 
+    /// Returns the rows as JSON objects.
+    pub(crate) fn objects(&self) -> Value {
+        Value::Array(self.rows.iter().cloned().map(Value::Object).collect())
+    }
+
     fn plain_table(&self) -> String {
         let header: Vec<&str> = self.columns.iter().map(|column| self.header(column)).collect();
         let mut table = Table::new(&header);

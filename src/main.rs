@@ -11,6 +11,7 @@
 //! | `config` | the only reader of environment and home directory |
 //! | `session` | what a verb works with: store, client, tokio, Ctrl-C |
 //! | `limit_flags` | what a container may take |
+//! | `prune_flags`, `prune_report` | what the prunes have in common |
 //! | `container`, `confinement`, `environment`, `mounts`, `stdio`, `forwarded_signals` | `wharf run` |
 //! | `report/`, `ending` | errors with their causes and one hint; exit codes |
 //! | `progress/`, `transfer_report` | what people see while something runs |
@@ -38,6 +39,8 @@ mod network;
 mod output;
 mod progress;
 mod prompt;
+mod prune_flags;
+mod prune_report;
 mod published;
 mod report;
 mod session;

@@ -49,6 +49,12 @@ impl Session {
             .with_context(|| format!("cannot open the store in {}", root.display()))
     }
 
+    /// Opens the store to look at it, for verbs that only tell what is there.
+    pub(crate) fn look(&self) -> anyhow::Result<Store> {
+        let root = &self.config.root;
+        Store::look(root).with_context(|| format!("cannot open the store in {}", root.display()))
+    }
+
     /// Returns the right to run containers.
     pub(crate) fn runtime(&self) -> Arc<Runtime> {
         Arc::clone(self.runtime.as_ref().expect("the verb asked for namespaces"))

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use dockerfile::{Diagnostic, GlobalScope, Instruction, Stages, has_errors, nearest, parse};
 use layer_store::{ImageId, Store};
 use oci::{Platform, Reference};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::{Checking, Names, known_bases};
@@ -41,6 +42,8 @@ pub struct BuildRequest {
     pub platform: Platform,
     pub pull: Pull,
     pub cache: Cache,
+    /// Bytes that the build cache may take on disk when the build begins to write; `None` is no limit.
+    pub keep_storage: Option<u64>,
     pub network: RunNetwork,
     pub extra_hosts: Vec<HostEntry>,
     pub allowed: Entitlements,
@@ -185,6 +188,8 @@ async fn image(
         trees: trees(request.context, request.contexts),
         platform: request.platform.clone(),
         cache: request.cache,
+        keep_storage: request.keep_storage,
+        has_room: OnceCell::new(),
         stop: stop.child_token(),
         interrupt: stop.clone(),
         outputs: Mutex::new(HashMap::new()),

@@ -13,7 +13,7 @@
 //! | `check.rs` | the checks of a Dockerfile, with what its base images say |
 //! | `resolve.rs`, `images.rs` | global arguments, reachable stages, every base pinned |
 //! | `plan/`, `graph.rs`, `exec_mount.rs` | instructions become ops and config changes |
-//! | `solve.rs`, `cache_key.rs`, `ops/` | every node once, cache first |
+//! | `solve.rs`, `cache_key.rs`, `ops/`, `room.rs` | every node once, cache first |
 //! | `file_tree.rs`, `dockerignore.rs`, `select.rs`, `source_file.rs`, `content_digest.rs` | what COPY and ADD take |
 //! | `archive.rs`, `copy.rs`, `unpack.rs`, `draft.rs`, `layer_writer.rs` | where it goes, and the layer |
 //! | `survey.rs` | what a build sees of its context |
@@ -52,6 +52,7 @@ mod plan;
 mod progress;
 mod remote;
 mod resolve;
+mod room;
 mod rootfs;
 mod sandbox;
 mod select;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use layer_store::LimitedCache;
+
 use crate::graph::NodeId;
 
 /// Receives what happens; called from many threads.
@@ -29,6 +31,8 @@ pub enum Event<'a> {
     Cancelled { node: NodeId },
     /// `done` of `total` bytes of a blob have moved.
     Transfer { name: &'a str, done: u64, total: u64 },
+    /// The build cache was brought below `limit` bytes, as far as that goes.
+    CacheLimited { limit: u64, limited: &'a LimitedCache },
     /// Something the user should know, though nothing failed.
     Note { text: &'a str },
 }

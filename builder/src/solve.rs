@@ -23,6 +23,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, try_join_all};
 use layer_store::{CacheRecord, Lower, SealError};
 use oci::{ChainId, DiffId, Platform};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::Backend;
@@ -99,6 +100,9 @@ pub(crate) struct Solver {
     pub(crate) trees: BTreeMap<TreeName, Arc<FileTree>>,
     pub(crate) platform: Platform,
     pub(crate) cache: Cache,
+    /// Bytes that the build cache may take when the build begins to write; see `room`.
+    pub(crate) keep_storage: Option<u64>,
+    pub(crate) has_room: OnceCell<()>,
     /// Cancelled by the caller or by the first failure.
     pub(crate) stop: CancellationToken,
     /// Cancelled by the caller only: then what is finished is not remembered either, if that takes time.
@@ -183,6 +187,7 @@ impl Solver {
                 Ok(output)
             }
             LookedUp::Missing(selected) => {
+                self.make_room().await;
                 let taken = Taken { selected, fetched: self.fetch(id, &pinned).await? };
                 self.execute(id, inputs, (definition, pins), taken).await
             }

@@ -50,7 +50,7 @@ impl Store {
             return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, reason)));
         }
         let blob = Descriptor::new(MediaType::OCI_LAYER, digest.clone(), size);
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(limit) + 1);
         Verified::new(file, &blob).read_to_end(&mut bytes).map_err(|error| mismatch(error, digest))?;
         Ok(bytes)
     }

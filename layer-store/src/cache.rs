@@ -1,6 +1,7 @@
 //! Build-cache records: cache key → layer, with the recipe of the key.
 //!
-//! Disposable by construction: a record that cannot be read, or whose layer is gone, is a miss.
+//! Disposable by construction: a record that cannot be read, or whose layer is gone, is a miss. The time of its file is that of its
+//! last use (`last_used`), by which prunes choose.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +9,7 @@ use std::str::FromStr;
 use oci::DiffId;
 use serde::{Deserialize, Serialize};
 
+use crate::last_used::note_use;
 use crate::store::list;
 use crate::{FileError, LayerError, Store, record};
 
@@ -67,9 +69,14 @@ impl fmt::Display for CacheKey {
 impl Store {
     /// Returns what the key led to before; `None` is a miss. The layer stays until this command ends.
     pub fn recall(&self, key: &CacheKey) -> Option<CacheRecord> {
-        let record = record::read::<CacheRecord>(&self.cache_path(key)).ok().flatten()?;
+        let path = self.cache_path(key);
+        let record = record::read::<CacheRecord>(&path).ok().flatten()?;
         let is_here = record.diff_id.as_ref().is_none_or(|diff_id| self.layer(diff_id).is_ok());
-        is_here.then_some(record)
+        if !is_here {
+            return None;
+        }
+        note_use(&path);
+        Some(record)
     }
 
     /// Keeps what the key leads to; a later record of the same key replaces it.

@@ -18,16 +18,16 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use oci::Digest;
-use rustix::fs::{FlockOperation, Timestamps};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::cache_items::{CacheItem, CacheItemKind, file_name};
 use crate::file_error::failed;
+use crate::last_used::{self, last_used};
 use crate::lease::{StoreLock, no_follow, void};
-use crate::prune::{FreedKind, Victim};
 use crate::store::list;
 use crate::{CopyUp, CopyUpError, FileError, Store, record, sys};
 
@@ -120,9 +120,7 @@ impl Store {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(failed("lock", &path)(error)),
         }
-        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        let times = Timestamps { last_access: now, last_modification: now };
-        rustix::fs::futimens(&lock, &times).map_err(failed("write", &path))?;
+        rustix::fs::futimens(&lock, &last_used::NOW).map_err(failed("write", &path))?;
         Ok(Some(CacheMount { data: directory.join("data"), _lock: lock }))
     }
 
@@ -157,30 +155,24 @@ impl Store {
         }
     }
 
-    /// Lists the caches that nobody uses and that were last used before `until`, to be removed.
-    pub(crate) fn unused_cache_mounts(&self, until: Option<SystemTime>) -> Result<Vec<Victim>, FileError> {
-        let mut victims = Vec::new();
+    /// Lists the caches as parts of the build cache.
+    pub(crate) fn cache_mount_items(&self) -> Result<Vec<CacheItem>, FileError> {
+        let mut items = Vec::new();
         for path in list(&self.root().join("mounts"))? {
             let lock = path.join("lock");
-            let used = std::fs::symlink_metadata(&lock).and_then(|metadata| metadata.modified()).ok();
-            let is_old = until.is_none_or(|until| used.is_some_and(|used| used < until));
-            if is_old && is_free(&lock)? {
-                let name = record::read::<CacheMountRecord>(&path.join("record.json")).ok().flatten();
-                let name = name.map_or_else(|| file_name(&path), |record| record.spec.id);
-                victims.push(Victim::new(FreedKind::CacheMount, name, "the build cache is removed", path));
-            }
+            let record = record::read::<CacheMountRecord>(&path.join("record.json")).ok().flatten();
+            let name = record.map_or_else(|| file_name(&path), |record| record.spec.id);
+            let is_held = !is_free(&lock)?;
+            let item = CacheItem::of_path(CacheItemKind::Mount, name, path, last_used(&lock));
+            items.push(CacheItem { is_held, ..item });
         }
-        Ok(victims)
+        Ok(items)
     }
 }
 
 /// Tells whether nobody uses the cache with this lock.
-pub(crate) fn is_free(lock: &Path) -> Result<bool, FileError> {
+fn is_free(lock: &Path) -> Result<bool, FileError> {
     Ok(void(lock)?.is_some() || !lock.exists())
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Names the directory of a cache: mode and owner are part of it, as with BuildKit.
@@ -193,7 +185,9 @@ fn name_of(spec: &CacheMountSpec, number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Prune;
+    use std::time::SystemTime;
+
+    use crate::{FreedKind, Prune, PruneCache};
 
     fn spec(id: &str) -> CacheMountSpec {
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -262,9 +256,9 @@ mod tests {
         let (_directory, one, two) = stores();
         let used = take(&one, "used", CacheSharing::Shared).unwrap();
         let unused = take(&one, "unused", CacheSharing::Shared).unwrap().path().to_owned();
-        let kept = Prune { build_cache: true, until: Some(SystemTime::UNIX_EPOCH), ..Prune::default() };
+        let kept = Prune { build_cache: PruneCache::All, until: Some(SystemTime::UNIX_EPOCH), ..Prune::default() };
         assert_eq!(two.prune(&kept).unwrap(), []);
-        let freed = two.prune(&Prune { build_cache: true, ..Prune::default() }).unwrap();
+        let freed = two.prune(&Prune { build_cache: PruneCache::All, ..Prune::default() }).unwrap();
         let names: Vec<_> = freed.iter().map(|freed| (freed.what, freed.name.as_str())).collect();
         assert_eq!(names, [(FreedKind::CacheMount, "unused")]);
         assert!(used.path().exists() && !unused.exists());

@@ -1,11 +1,13 @@
 //! What builders remember of build contexts and of fetched files: one file each, whose content is theirs alone.
 //!
-//! Disposable by construction, as the build cache that it belongs to: one that is gone only costs time.
+//! Disposable by construction, as the build cache that it belongs to: one that is gone only costs time. The time of a file is that of
+//! its last use (`last_used`).
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::file_error::failed;
+use crate::last_used::note_use;
 use crate::{CacheKey, FileError, Store};
 
 impl Store {
@@ -17,7 +19,10 @@ impl Store {
     pub fn read_context(&self, name: &CacheKey) -> Result<Option<Vec<u8>>, FileError> {
         let path = self.context_path(name);
         match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => {
+                note_use(&path);
+                Ok(Some(bytes))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read", &path)(error)),
         }

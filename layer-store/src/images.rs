@@ -86,6 +86,18 @@ pub(crate) struct ImageRecord {
     pub(crate) repo_digests: Vec<Reference>,
     /// Nanoseconds since 1970.
     pub(crate) stored: u64,
+    /// `None` in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) facts: Option<ImageFacts>,
+}
+
+/// What follows from an image's ID, and so never changes: kept in its record for listings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ImageFacts {
+    /// When it was made, as its config says it.
+    pub(crate) created: Option<String>,
+    /// Bytes of the files in all of its layers.
+    pub(crate) size: u64,
 }
 
 /// A manifest of an image.
@@ -121,8 +133,10 @@ impl Store {
         if layers.len() > MAX_LAYERS {
             return Err(ImageError::TooManyLayers { id, count: layers.len() });
         }
+        let mut size = 0_u64;
         for diff_id in &layers {
-            self.layer(diff_id).map_err(|source| ImageError::Layer { id: id.clone(), source })?;
+            let layer = self.layer(diff_id).map_err(|source| ImageError::Layer { id: id.clone(), source })?;
+            size = size.saturating_add(layer.content_size);
         }
         self.put_blob(MediaType::OCI_CONFIG, config.bytes())?;
         let path = self.image_path(&id);
@@ -132,7 +146,8 @@ impl Store {
             let stored = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let stored = u64::try_from(stored.as_nanos()).unwrap_or(u64::MAX);
             let (manifests, repo_digests) = (Vec::new(), Vec::new());
-            let record = ImageRecord { id: id.clone(), layers, manifests, repo_digests, stored };
+            let facts = Some(ImageFacts { created: config.value().created.clone(), size });
+            let record = ImageRecord { id: id.clone(), layers, manifests, repo_digests, stored, facts };
             self.write_record(&path, &record)?;
         }
         Ok(id)
@@ -187,21 +202,6 @@ impl Store {
         self.describe(record, &tags)
     }
 
-    /// Lists the images, latest first; one that cannot be read is an error of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`ImageError::File`] when the directory cannot be read.
-    pub fn images(&self) -> Result<Vec<Result<Image, ImageError>>, ImageError> {
-        let tags = self.tags()?;
-        let ids = self.image_ids()?.into_iter();
-        let images = ids.map(|id| self.read_image(&id?).and_then(|record| self.describe(record, &tags)));
-        // one that was removed meanwhile is no error
-        let mut images: Vec<_> = images.filter(|image| !matches!(image, Err(ImageError::NotFound { .. }))).collect();
-        images.sort_by_key(|image| std::cmp::Reverse(image.as_ref().ok().map(|image| image.stored)));
-        Ok(images)
-    }
-
     pub(crate) fn held_image(&self, id: &ImageId) -> Result<ImageRecord, ImageError> {
         self.hold(Held::Image(id.clone()), &self.image_path(id))?;
         self.read_image(id)
@@ -221,8 +221,12 @@ impl Store {
         Ok(paths.iter().map(|path| image_of_path(path)).collect())
     }
 
-    /// Reads the config of an image that may have no record.
-    pub(crate) fn config(&self, id: &ImageId) -> Result<Document<ImageConfig>, ImageError> {
+    /// Reads the config of an image, verified; the image may have no record.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Config`] or [`ImageError::ConfigDocument`] when it is not whole.
+    pub fn config(&self, id: &ImageId) -> Result<Document<ImageConfig>, ImageError> {
         let bytes = self.read_blob(&id.0, ImageConfig::MAX_SIZE);
         let bytes = bytes.map_err(|source| ImageError::Config { id: id.clone(), source })?;
         let config = Document::parse(bytes, "image config", ImageConfig::MAX_SIZE);
@@ -231,16 +235,26 @@ impl Store {
 
     fn describe(&self, record: ImageRecord, tags: &BTreeMap<Reference, ImageId>) -> Result<Image, ImageError> {
         let config = self.config(&record.id)?;
+        let size = self.facts(&record)?.size;
+        let tags = tags.iter().filter(|(_, id)| **id == record.id).map(|(name, _)| name.clone()).collect();
+        let stored = record.stored();
+        let manifests = record.manifests.into_iter().map(|known| known.manifest).collect();
+        Ok(Image { id: record.id, config, manifests, repo_digests: record.repo_digests, tags, size, stored })
+    }
+
+    /// Returns what never changes of an image.
+    pub(crate) fn facts(&self, record: &ImageRecord) -> Result<ImageFacts, ImageError> {
+        if let Some(facts) = &record.facts {
+            return Ok(facts.clone());
+        }
+        let created = self.config(&record.id)?.value().created.clone();
         let mut size = 0_u64;
         for diff_id in &record.layers {
             let layer = self.read_layer(diff_id);
             let layer = layer.map_err(|source| ImageError::Layer { id: record.id.clone(), source })?;
             size = size.saturating_add(layer.content_size);
         }
-        let tags = tags.iter().filter(|(_, id)| **id == record.id).map(|(name, _)| name.clone()).collect();
-        let stored = record.stored();
-        let manifests = record.manifests.into_iter().map(|known| known.manifest).collect();
-        Ok(Image { id: record.id, config, manifests, repo_digests: record.repo_digests, tags, size, stored })
+        Ok(ImageFacts { created, size })
     }
 }
 

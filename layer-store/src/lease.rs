@@ -14,7 +14,7 @@
 //!
 //! Deleting happens after the exclusive lock is dropped: victims are only renamed under it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -29,7 +29,7 @@ use rustix::fs::{FlockOperation, OFlags};
 
 use crate::file_error::failed;
 use crate::remove_tree::remove_tree;
-use crate::store::{Inner, list};
+use crate::store::{Inner, Purpose, list};
 use crate::{FileError, ImageId, Store, VolumeName, sys};
 
 /// How long a partial download is kept for somebody to continue it.
@@ -49,11 +49,18 @@ pub(crate) enum Held {
 pub(crate) struct Holds {
     pub(crate) own: HashSet<Held>,
     pub(crate) others: HashSet<Held>,
+    /// How many of the others hold a thing.
+    times: HashMap<Held, u64>,
 }
 
 impl Holds {
     pub(crate) fn has(&self, held: &Held) -> bool {
         self.own.contains(held) || self.others.contains(held)
+    }
+
+    /// Returns how many running commands hold it, this one among them.
+    pub(crate) fn users(&self, held: &Held) -> u64 {
+        u64::from(self.own.contains(held)) + self.times.get(held).copied().unwrap_or(0)
     }
 }
 
@@ -142,6 +149,9 @@ impl FromStr for Held {
 impl Store {
     /// Adds a hold, and tells whether `path`, its object, is there: if so it stays until this command ends.
     pub(crate) fn hold(&self, held: Held, path: &Path) -> Result<bool, FileError> {
+        if self.0.purpose == Purpose::Look {
+            return exists(path);
+        }
         match self.try_hold(held, path) {
             // nobody can remove anything from a store that cannot be written
             Err(error) if error.source.kind() == io::ErrorKind::ReadOnlyFilesystem => exists(path),
@@ -173,7 +183,10 @@ impl Store {
                 continue;
             }
             let Some(text) = read(&path)? else { continue };
-            holds.others.extend(text.lines().filter_map(|line| line.parse().ok()));
+            for held in text.lines().filter_map(|line| line.parse::<Held>().ok()) {
+                *holds.times.entry(held.clone()).or_insert(0) += 1;
+                holds.others.insert(held);
+            }
         }
         if let Some(own) = own {
             holds.own = own.held.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -19,10 +19,10 @@
 //! | `snapshot`, `overlay`, `implied`, `scratch` | mounted stacks of layers |
 //! | `files` | the files of a stack without a mount |
 //! | `cache_mounts` | directories that stay between builds |
-//! | `images`, `tags`, `find`, `manifest`, `cache`, `contexts` | images, their names and documents; build-cache records |
+//! | `images`, `listed_images`, `tags`, `find`, `manifest`, `cache`, `contexts` | images, their names and documents; build-cache records |
 //! | `volumes`, `volume_name`, `volume_fill` | named volumes of containers, and what an image puts into them |
 //! | `copy_up` | what volumes and caches start with |
-//! | `usage`, `needs`, `prune`, `remove_image`, `remove_tree` | looking after the store |
+//! | `usage`, `usage_details`, `needs`, `prune`, `cache_items`, `cache_choice`, `limit_cache`, `last_used`, `remove_image`, `remove_tree` | looking after the store |
 //!
 //! Invariants: nothing is visible before it is complete (written in `tmp/`, then renamed); nothing is written down twice, so an unreadable
 //! file costs only what it describes; the digits of a digest, of a cache key, names of volumes, and generated names are all that
@@ -37,6 +37,8 @@ mod apply;
 mod blob_writer;
 mod blobs;
 mod cache;
+mod cache_choice;
+mod cache_items;
 mod cache_mounts;
 mod compress;
 mod contexts;
@@ -50,8 +52,11 @@ mod find;
 mod images;
 mod implied;
 mod index;
+mod last_used;
 mod layers;
 mod lease;
+mod limit_cache;
+mod listed_images;
 mod manifest;
 mod needs;
 mod overlay;
@@ -72,12 +77,14 @@ mod tree_form;
 mod tree_tar;
 mod unpack;
 mod usage;
+mod usage_details;
 mod volume_fill;
 mod volume_name;
 mod volumes;
 
 pub use apply::{ApplyError, TarError};
 pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
+pub use cache_items::CacheItemKind;
 pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
 pub use compress::CompressError;
 pub use copy_up::{CopyUp, CopyUpError};
@@ -88,8 +95,10 @@ pub use files::{LayerFile, LayerFileKind, LayerFiles, LayerFilesError};
 pub use find::FindError;
 pub use images::{Image, ImageError, ImageId};
 pub use layers::{Form, LayerError, LayerRecord, Skipped};
+pub use limit_cache::LimitedCache;
+pub use listed_images::ListedImage;
 pub use manifest::ManifestError;
-pub use prune::{Freed, FreedKind, LabelFilter, Prune, PruneError, PruneImages};
+pub use prune::{Freed, FreedKind, LabelFilter, Prune, PruneCache, PruneError, PruneImages};
 pub use remove_image::RemoveError;
 pub use scratch::ScratchDirectory;
 pub use snapshot::{ActiveSnapshot, FrozenLayer, Lower, SealError, Skeleton, SnapshotError, View};
@@ -99,6 +108,7 @@ pub use tar_layer::{TarEntry, TarKind, TarLayer, TarLayerError};
 pub use tree_tar::TreeTarError;
 pub use unpack::{Ownership, UnpackError, Unpacked};
 pub use usage::{Share, Usage, UsageError};
+pub use usage_details::{CacheUsage, ImageUsage, UsageDetails, VolumeUsage};
 pub use volume_fill::{FillError, FilledVolume};
 pub use volume_name::{VolumeName, VolumeNameError};
 pub use volumes::{Volume, VolumeError, VolumePrune};

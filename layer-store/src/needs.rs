@@ -15,6 +15,7 @@ use std::time::SystemTime;
 
 use oci::{DiffId, Digest, Reference};
 
+use crate::last_used::last_used;
 use crate::lease::{Held, Holds};
 use crate::store::{digest_of_name, list};
 use crate::{CacheKey, CacheRecord, FileError, ImageId, Store, record};
@@ -44,7 +45,25 @@ pub(crate) struct CacheFile {
     pub(crate) path: PathBuf,
     /// `None` when it cannot be read.
     pub(crate) record: Option<CacheRecord>,
-    pub(crate) stored: Option<SystemTime>,
+    pub(crate) last_used: Option<SystemTime>,
+}
+
+impl CacheFile {
+    /// Returns the layer that it leads to.
+    pub(crate) fn layer(&self) -> Option<&DiffId> {
+        self.record.as_ref()?.diff_id.as_ref()
+    }
+
+    /// Returns why it leads nowhere; `None` when it does.
+    pub(crate) fn fault(&self, contents: &Contents) -> Option<&'static str> {
+        match &self.record {
+            None => Some("it cannot be read"),
+            Some(_) if self.layer().is_some_and(|diff_id| !contents.layers.contains_key(diff_id)) => {
+                Some("its layer is gone")
+            }
+            Some(_) => None,
+        }
+    }
 }
 
 /// Layers and blobs that somebody needs.
@@ -52,6 +71,16 @@ pub(crate) struct CacheFile {
 pub(crate) struct Needed {
     pub(crate) layers: BTreeSet<DiffId>,
     pub(crate) blobs: BTreeSet<Digest>,
+}
+
+impl Needed {
+    /// Returns what of it `others` do not need.
+    pub(crate) fn without(&self, others: &Self) -> Self {
+        Self {
+            layers: self.layers.difference(&others.layers).cloned().collect(),
+            blobs: self.blobs.difference(&others.blobs).cloned().collect(),
+        }
+    }
 }
 
 impl Contents {
@@ -110,7 +139,7 @@ impl Contents {
     }
 
     pub(crate) fn cached_layers(&self) -> impl Iterator<Item = &DiffId> {
-        self.cache.iter().filter_map(|file| file.record.as_ref()?.diff_id.as_ref())
+        self.cache.iter().filter_map(CacheFile::layer)
     }
 
     pub(crate) fn tags_of(&self, id: &ImageId) -> impl Iterator<Item = &Reference> {
@@ -133,8 +162,8 @@ fn image_needs(store: &Store, id: &ImageId) -> ImageNeeds {
 fn cache_file(path: PathBuf) -> Option<CacheFile> {
     key_of(&path)?;
     let record = record::read(&path).ok().flatten();
-    let stored = std::fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()).ok();
-    Some(CacheFile { path, record, stored })
+    let last_used = last_used(&path);
+    Some(CacheFile { path, record, last_used })
 }
 
 pub(crate) fn key_of(path: &Path) -> Option<CacheKey> {

@@ -9,15 +9,19 @@
 //! - What a running command holds stays. Layers and blobs that nobody needs always go.
 //! - On a full disk nothing can be renamed into `tmp/`: then victims are deleted in place, each record before its content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::cache_choice::{Choice, Chosen, is_before};
+use crate::cache_items::{CacheItemKind, file_name};
 use crate::file_error::failed;
+use crate::last_used::last_used;
 use crate::lease::{Held, Holds, PARTIAL, StoreLock, exists, void};
-use crate::needs::{CacheFile, Contents, key_of};
+use crate::needs::{CacheFile, Contents, Needed, key_of};
 use crate::remove_tree::remove_tree;
 use crate::store::list;
+use crate::usage::Sizes;
 use crate::{FileError, ImageId, Store, sys, usage};
 
 /// What to remove besides layers and blobs that nobody needs.
@@ -25,14 +29,25 @@ use crate::{FileError, ImageId, Store, sys, usage};
 pub struct Prune {
     /// Which images.
     pub images: PruneImages,
-    /// Whether cache records go, what is remembered of build contexts, cache mounts, and downloads that were interrupted.
-    pub build_cache: bool,
+    /// Which cache records, and what is remembered of build contexts, and cache mounts.
+    pub build_cache: PruneCache,
+    /// Of these only the least recently used, until the build cache takes no more than this on disk; in bytes.
+    ///
+    /// With `None`, downloads that were interrupted belong to the build cache too.
+    pub keep_storage: Option<u64>,
     /// Whether to tell only what would be removed.
     pub dry_run: bool,
-    /// Only images and cache records that came into the store before this time, and cache mounts last used before it.
+    /// Only images that came into the store before this time, and only what of the build cache was last used before it.
     pub until: Option<SystemTime>,
-    /// Only images for which all of these hold.
+    /// Only what these labels hold for; nothing in the build cache has any.
     pub labels: Vec<LabelFilter>,
+}
+
+impl Prune {
+    /// Tells whether it is meant for what has no labels.
+    pub(crate) fn is_for_unlabelled(&self) -> bool {
+        self.labels.iter().all(|filter| filter.holds(&BTreeMap::new()))
+    }
 }
 
 /// Which images to remove.
@@ -44,6 +59,18 @@ pub enum PruneImages {
     /// Those without a name.
     Dangling,
     /// All of them.
+    All,
+}
+
+/// Which part of the build cache to remove; what running commands use stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PruneCache {
+    /// None.
+    #[default]
+    None,
+    /// What no image needs.
+    Unshared,
+    /// All of it.
     All,
 }
 
@@ -126,43 +153,48 @@ impl Store {
     ///
     /// [`PruneError::File`] when the store cannot be read or something cannot be removed; what was removed before stays so.
     pub fn prune(&self, what: &Prune) -> Result<Vec<Freed>, PruneError> {
+        // measuring takes a while: nobody is kept from using the store meanwhile
+        let sizes = if what.keep_storage.is_some() { self.measure_cache(what)? } else { Sizes::default() };
         if what.dry_run {
-            let victims = self.victims(what, &self.read_holds()?)?;
+            let victims = self.victims(what, &sizes, &self.read_holds()?)?;
             return Ok(victims.into_iter().filter_map(|victim| measured(victim.freed, &victim.path)).collect());
         }
+        self.prune_measured(what, &sizes)
+    }
+
+    /// Does the work of [`Store::prune`]; `sizes` are those of the build cache, for a limit.
+    pub(crate) fn prune_measured(&self, what: &Prune, sizes: &Sizes) -> Result<Vec<Freed>, PruneError> {
         let trash = self.trash()?;
         let lock = StoreLock::exclusive(self.root())?;
-        let victims = self.victims(what, &self.holds(&lock)?)?;
+        let victims = self.victims(what, sizes, &self.holds(&lock)?)?;
         Ok(remove(victims, trash.as_deref(), lock)?)
     }
 
-    fn victims(&self, what: &Prune, holds: &Holds) -> Result<Vec<Victim>, FileError> {
+    /// Measures what a prune can free of the build cache.
+    pub(crate) fn measure_cache(&self, what: &Prune) -> Result<Sizes, FileError> {
+        let (contents, holds) = (Contents::read(self)?, self.read_holds()?);
+        let images = self.images_to_prune(what, &contents, &holds);
+        let by_images = needed_by_others(&contents, &images);
+        let choice = Choice { store: self, what, contents: &contents, by_images: &by_images };
+        choice.measure(&self.cache_items(&contents, &holds)?)
+    }
+
+    fn victims(&self, what: &Prune, sizes: &Sizes, holds: &Holds) -> Result<Vec<Victim>, FileError> {
         let contents = Contents::read(self)?;
-        let mut victims = Vec::new();
         let images = self.images_to_prune(what, &contents, holds);
-        let goes = |id: &ImageId| images.iter().any(|(image, _)| *image == id);
-        for (name, id) in &contents.tags {
-            let why = match (goes(id), contents.images.contains_key(id)) {
-                (true, _) => "its image is removed",
-                (false, false) => "the image it means is gone",
-                (false, true) => continue,
-            };
-            victims.push(Victim::new(FreedKind::Tag, name, why, self.tag_path(name)));
-        }
-        for (id, why) in &images {
-            victims.push(Victim::new(FreedKind::Image, id, why, self.image_path(id)));
-        }
-        let mut kept = Vec::new();
-        for file in &contents.cache {
-            match self.why_forget(what, file, &contents) {
-                Some(why) => {
-                    victims.push(Victim::new(FreedKind::CacheRecord, cache_name(file), why, file.path.clone()))
-                }
-                None => kept.extend(file.record.as_ref().and_then(|record| record.diff_id.as_ref())),
-            }
-        }
-        let images = contents.images.keys().filter(|id| !goes(id));
-        let needed = contents.needed(images, kept.into_iter(), holds);
+        let mut victims = self.names_and_images(&contents, &images);
+        let chosen = {
+            let by_images = needed_by_others(&contents, &images);
+            let choice = Choice { store: self, what, contents: &contents, by_images: &by_images };
+            choice.of(self.cache_items(&contents, holds)?, sizes)
+        };
+        let (records, rest) = cache_victims(&contents, chosen);
+        let forgotten: BTreeSet<&Path> = records.iter().map(|victim| victim.path.as_path()).collect();
+        let kept = contents.cache.iter().filter(|file| !forgotten.contains(file.path.as_path()));
+        let remaining = contents.images.keys().filter(|id| !images.contains_key(id));
+        let needed = contents.needed(remaining, kept.filter_map(CacheFile::layer), holds);
+        drop(forgotten);
+        victims.extend(records);
         let why = "no image, cache record or running command needs it";
         for diff_id in contents.layers.keys().filter(|diff_id| !needed.layers.contains(*diff_id)) {
             victims.push(Victim::new(FreedKind::Layer, diff_id, why, self.layer_path(diff_id)));
@@ -170,24 +202,34 @@ impl Store {
         for digest in contents.blobs.difference(&needed.blobs) {
             victims.push(Victim::new(FreedKind::Blob, digest, why, self.blob_path(digest)));
         }
-        if what.build_cache {
-            victims.extend(self.contexts(what)?);
-            victims.extend(self.unused_cache_mounts(what.until)?);
-            victims.extend(self.interrupted()?);
+        victims.extend(rest);
+        if what.build_cache != PruneCache::None && what.keep_storage.is_none() && what.is_for_unlabelled() {
+            victims.extend(self.interrupted(what.until)?);
         }
         Ok(victims)
     }
 
-    fn images_to_prune<'a>(
-        &self,
-        what: &Prune,
-        contents: &'a Contents,
-        holds: &Holds,
-    ) -> Vec<(&'a ImageId, &'static str)> {
+    fn names_and_images(&self, contents: &Contents, images: &Doomed<'_>) -> Vec<Victim> {
+        let mut victims = Vec::new();
+        for (name, id) in &contents.tags {
+            let why = match (images.contains_key(id), contents.images.contains_key(id)) {
+                (true, _) => "its image is removed",
+                (false, false) => "the image it means is gone",
+                (false, true) => continue,
+            };
+            victims.push(Victim::new(FreedKind::Tag, name, why, self.tag_path(name)));
+        }
+        for (id, why) in images {
+            victims.push(Victim::new(FreedKind::Image, id, why, self.image_path(id)));
+        }
+        victims
+    }
+
+    fn images_to_prune<'a>(&self, what: &Prune, contents: &'a Contents, holds: &Holds) -> Doomed<'a> {
         let why = match what.images {
-            PruneImages::None => return Vec::new(),
+            PruneImages::None => return Doomed::new(),
             PruneImages::Dangling => "no name means it",
-            PruneImages::All => "all images are removed",
+            PruneImages::All => "no running command uses it",
         };
         let is_meant = |id: &ImageId| what.images == PruneImages::All || contents.tags_of(id).next().is_none();
         let images = contents.images.iter();
@@ -206,34 +248,12 @@ impl Store {
         filters.iter().all(|filter| filter.holds(&config.config.labels))
     }
 
-    fn why_forget(&self, what: &Prune, file: &CacheFile, contents: &Contents) -> Option<&'static str> {
-        let Some(record) = &file.record else { return Some("it cannot be read") };
-        if record.diff_id.as_ref().is_some_and(|diff_id| !contents.layers.contains_key(diff_id)) {
-            return Some("its layer is gone");
-        }
-        (what.build_cache && is_before(what.until, file.stored)).then_some("the build cache is removed")
-    }
-
-    /// Lists what is remembered of build contexts.
-    fn contexts(&self, what: &Prune) -> Result<Vec<Victim>, FileError> {
-        let mut paths = list(&self.root().join("contexts"))?;
-        paths.retain(|path| {
-            let written = std::fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
-            is_before(what.until, written)
-        });
-        let victim = |path: PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Victim::new(FreedKind::CacheRecord, name, "the build cache is removed", path)
-        };
-        Ok(paths.into_iter().map(victim).collect())
-    }
-
     /// Lists partial downloads that nobody is writing.
-    fn interrupted(&self) -> Result<Vec<Victim>, FileError> {
+    fn interrupted(&self, until: Option<SystemTime>) -> Result<Vec<Victim>, FileError> {
         let mut victims = Vec::new();
         for path in list(&self.root().join("tmp"))? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with(PARTIAL) && void(&path)?.is_some() {
+            let name = file_name(&path);
+            if name.starts_with(PARTIAL) && is_before(until, last_used(&path)) && void(&path)?.is_some() {
                 let why = "its download was interrupted";
                 victims.push(Victim::new(FreedKind::Temporary, name, why, path));
             }
@@ -295,10 +315,36 @@ pub(crate) fn measured(freed: Freed, path: &Path) -> Option<Freed> {
     Some(Freed { size, ..freed })
 }
 
-fn is_before(until: Option<SystemTime>, stored: Option<SystemTime>) -> bool {
-    until.is_none_or(|until| stored.is_some_and(|stored| stored < until))
+/// Images that go, and why.
+type Doomed<'a> = BTreeMap<&'a ImageId, &'static str>;
+
+/// Returns what the images that stay need.
+fn needed_by_others(contents: &Contents, doomed: &Doomed<'_>) -> Needed {
+    let remaining = contents.images.keys().filter(|id| !doomed.contains_key(id));
+    contents.needed(remaining, std::iter::empty(), &Holds::default())
 }
 
-fn cache_name(file: &CacheFile) -> String {
-    key_of(&file.path).map(|key| key.to_string()).unwrap_or_default()
+/// Lists the cache records that go, those that lead nowhere among them, and what else of the build cache goes.
+fn cache_victims(contents: &Contents, chosen: Chosen) -> (Vec<Victim>, Vec<Victim>) {
+    let broken = contents.cache.iter().filter_map(|file| {
+        let name = key_of(&file.path)?;
+        Some(Victim::new(FreedKind::CacheRecord, name, file.fault(contents)?, file.path.clone()))
+    });
+    let (mut records, mut rest): (Vec<Victim>, Vec<Victim>) = (broken.collect(), Vec::new());
+    for (item, why) in chosen {
+        for path in item.paths {
+            match item.kind {
+                CacheItemKind::Layer => {
+                    records.push(Victim::new(FreedKind::CacheRecord, record_name(&path), why, path));
+                }
+                CacheItemKind::Context => rest.push(Victim::new(FreedKind::CacheRecord, &item.name, why, path)),
+                CacheItemKind::Mount => rest.push(Victim::new(FreedKind::CacheMount, &item.name, why, path)),
+            }
+        }
+    }
+    (records, rest)
+}
+
+fn record_name(path: &Path) -> String {
+    key_of(path).map(|key| key.to_string()).unwrap_or_default()
 }

@@ -16,6 +16,9 @@ use crate::{FileError, RecordError, Store};
 /// No record is larger: a layer's list of directories that it only implies is bounded (`apply`).
 const MAX_RECORD: u64 = 64 << 20;
 
+/// Most records are smaller, and then read at once.
+const USUAL_RECORD: usize = 4 << 10;
+
 /// Reads a record; `None` when there is none.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
     let file = match File::open(path) {
@@ -23,7 +26,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Record
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("read", path)(error).into()),
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL_RECORD);
     file.take(MAX_RECORD + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
     if bytes.len() as u64 > MAX_RECORD {
         return Err(RecordError::TooLarge { path: path.to_owned() });

@@ -45,6 +45,7 @@ pub struct Store(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) lease: Mutex<Option<Arc<Lease>>>,
+    pub(crate) purpose: Purpose,
     pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
     pub(crate) driver_choice: DriverChoice,
     pub(crate) driver: Mutex<Option<DriverInUse>>,
@@ -53,6 +54,15 @@ pub(crate) struct Inner {
     /// The indexes that this command has read.
     pub(crate) indexes: Mutex<BTreeMap<DiffId, Arc<IndexFile>>>,
     pub(crate) indexing: Indexing,
+}
+
+/// What a store was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// What is handed out stays until the command ends.
+    Use,
+    /// Nothing is held: it is only told of.
+    Look,
 }
 
 /// Why a directory could not be opened as a store.
@@ -106,16 +116,34 @@ impl Store {
             builder.create(&path).map_err(failed("make", &path))?;
         }
         lease::sweep(&root)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::new(root, Purpose::Use, choice))
+    }
+
+    /// Opens the store in `root` to look at it; a directory that is not there is an empty store.
+    ///
+    /// Writes nothing, takes no lock, and holds nothing: what is found may be removed at any moment. For listings.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::File`] when the directory cannot be looked into.
+    pub fn look(root: &Path) -> Result<Self, OpenError> {
+        let root = std::path::absolute(root).map_err(failed("find", root))?;
+        lease::exists(&root.join(DIRECTORIES[0]))?;
+        Ok(Self::new(root, Purpose::Look, DriverChoice::Auto))
+    }
+
+    fn new(root: PathBuf, purpose: Purpose, choice: DriverChoice) -> Self {
+        Self(Arc::new(Inner {
             root,
             lease: Mutex::new(None),
+            purpose,
             overlay_xattrs: Mutex::new(None),
             driver_choice: choice,
             driver: Mutex::default(),
             mounted: Mutex::default(),
             indexes: Mutex::default(),
             indexing: Indexing::default(),
-        })))
+        }))
     }
 
     /// Returns the store's directory.

@@ -18,12 +18,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use crate::cache_mounts::is_free;
 use crate::file_error::failed;
 use crate::lease::{Held, Holds};
 use crate::needs::{Contents, Needed};
 use crate::store::list;
-use crate::{FileError, Store, VolumeName, sys};
+use crate::{FileError, ImageId, Store, sys};
 
 /// What the store takes on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +40,7 @@ pub struct Usage {
 /// One part of a [`Usage`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// How many images, records or volumes there are.
+    /// How many images, items of the build cache or volumes there are.
     pub count: u64,
     /// How many of them running commands use.
     pub active: u64,
@@ -67,17 +66,97 @@ pub enum UsageError {
     File(#[from] FileError),
 }
 
-/// Bytes of everything in one directory of the store.
+/// Bytes of files and trees of the store.
 #[derive(Debug, Default)]
-struct Sizes(BTreeMap<PathBuf, u64>);
+pub(crate) struct Sizes(BTreeMap<PathBuf, u64>);
 
 impl Sizes {
-    fn of(&self, path: &Path) -> u64 {
+    /// Measures files and trees; those that are not there are left out.
+    pub(crate) fn of_paths(paths: impl Iterator<Item = PathBuf>) -> Result<Self, FileError> {
+        let mut sizes = Self::default();
+        let mut seen = HashSet::new();
+        for path in paths {
+            if !sizes.0.contains_key(&path) {
+                sizes.add(path, &mut seen)?;
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Returns what a file or tree takes; what was not measured is nothing.
+    pub(crate) fn of(&self, path: &Path) -> u64 {
         self.0.get(path).copied().unwrap_or(0)
     }
 
-    fn sum(&self) -> u64 {
+    pub(crate) fn sum(&self) -> u64 {
         self.0.values().sum()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PathBuf, &u64)> {
+        self.0.iter()
+    }
+
+    fn add(&mut self, path: PathBuf, seen: &mut HashSet<(u64, u64)>) -> Result<(), FileError> {
+        let size = measure(&path, seen).map_err(failed("measure", &path))?;
+        self.0.extend(size.map(|size| (path, size)));
+        Ok(())
+    }
+}
+
+/// What every part of the store takes on disk.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) layers: Sizes,
+    pub(crate) blobs: Sizes,
+    pub(crate) images: Sizes,
+    pub(crate) tags: Sizes,
+    /// Cache records, what is remembered of build contexts, cache mounts.
+    pub(crate) cache: Sizes,
+    pub(crate) volumes: Sizes,
+    /// All of it, with the directories themselves.
+    pub(crate) total: u64,
+}
+
+impl Measured {
+    /// Measures `store`; a file with several names counts where it is seen first.
+    pub(crate) fn read(store: &Store) -> Result<Self, FileError> {
+        let root = store.root();
+        let mut seen = HashSet::new();
+        let mut all = |directories: &[PathBuf]| {
+            let mut sizes = Sizes::default();
+            for directory in directories {
+                list(directory)?.into_iter().try_for_each(|path| sizes.add(path, &mut seen))?;
+            }
+            Ok(sizes)
+        };
+        Ok(Self {
+            layers: all(&[root.join("layers")])?,
+            blobs: all(&list(&root.join("blobs"))?)?,
+            images: all(&[root.join("images")])?,
+            tags: all(&[root.join("tags")])?,
+            cache: all(&["cache", "contexts", "mounts"].map(|name| root.join(name)))?,
+            volumes: all(&[root.join("volumes")])?,
+            total: disk_size(root).map_err(failed("measure", root))?.unwrap_or(0),
+        })
+    }
+
+    /// Returns what a file or tree of any part takes.
+    pub(crate) fn of(&self, path: &Path) -> u64 {
+        let parts = [&self.layers, &self.blobs, &self.images, &self.tags, &self.cache, &self.volumes];
+        parts.into_iter().map(|part| part.of(path)).sum()
+    }
+
+    /// Returns what these layers and blobs take.
+    pub(crate) fn of_needed(&self, store: &Store, needed: &Needed) -> u64 {
+        let of_layers = needed.layers.iter().map(|diff_id| self.layers.of(&store.layer_path(diff_id)));
+        let of_blobs = needed.blobs.iter().map(|digest| self.blobs.of(&store.blob_path(digest)));
+        of_layers.chain(of_blobs).sum()
+    }
+
+    /// Returns what an image's own files take: its record and its names.
+    pub(crate) fn of_records(&self, store: &Store, contents: &Contents, id: &ImageId) -> u64 {
+        let names = contents.tags_of(id).map(|name| self.tags.of(&store.tag_path(name)));
+        self.images.of(&store.image_path(id)) + names.sum::<u64>()
     }
 }
 
@@ -88,64 +167,47 @@ impl Store {
     ///
     /// [`UsageError::File`] when something cannot be read.
     pub fn usage(&self) -> Result<Usage, UsageError> {
-        let mut seen = HashSet::new();
-        let mut measure = |directory: &str| self.sizes(directory, &mut seen);
-        let (layers, blobs) = (measure("layers")?, self.blob_sizes(&mut seen)?);
-        let mut measure = |directory: &str| self.sizes(directory, &mut seen);
-        let (images, tags) = (measure("images")?, measure("tags")?);
-        let mounts = measure("mounts")?;
-        let cached = measure("cache")?.sum() + measure("contexts")?.sum() + mounts.sum();
-        let used = used_mounts(&mounts)?;
-        let volumes = measure("volumes")?;
-        let total = disk_size(self.root()).map_err(failed("measure", self.root()))?.unwrap_or(0);
-        let contents = Contents::read(self)?;
-        let holds = self.read_holds()?;
+        Ok(self.shares(&Measured::read(self)?, &Contents::read(self)?, &self.read_holds()?)?)
+    }
 
-        let sum = |needed: &Needed| -> u64 {
-            let of_layers = needed.layers.iter().map(|diff_id| layers.of(&self.layer_path(diff_id)));
-            let of_blobs = needed.blobs.iter().map(|digest| blobs.of(&self.blob_path(digest)));
-            of_layers.chain(of_blobs).sum()
-        };
-        let nobody = Holds::default();
-        let by_images = contents.needed(contents.images.keys(), std::iter::empty(), &nobody);
-        let by_cache = contents.needed(std::iter::empty(), contents.cached_layers(), &nobody);
-        let held = held_images(&contents, &holds);
-        let without_images = contents.needed(held.iter(), contents.cached_layers(), &holds);
-        let without_cache = contents.needed(contents.images.keys(), std::iter::empty(), &holds);
+    /// Tells who needs what was measured.
+    pub(crate) fn shares(&self, all: &Measured, contents: &Contents, holds: &Holds) -> Result<Usage, FileError> {
+        let images = self.images_share(all, contents, holds);
+        let build_cache = self.cache_share(all, contents, holds)?;
+        let volumes = self.volumes_share(&all.volumes, holds);
+        let known = images.size + build_cache.size + volumes.size;
+        Ok(Usage { images, build_cache, volumes, other: all.total.saturating_sub(known) })
+    }
 
-        let held_records: u64 = held.iter().map(|id| images.of(&self.image_path(id))).sum();
-        let held_tags = held.iter().flat_map(|id| contents.tags_of(id));
-        let held_tags: u64 = held_tags.map(|name| tags.of(&self.tag_path(name))).sum();
-        let images = Share {
+    fn images_share(&self, all: &Measured, contents: &Contents, holds: &Holds) -> Share {
+        let by_images = by_images(contents, &Holds::default());
+        let held = held_images(contents, holds);
+        let without_images = contents.needed(held.iter(), contents.cached_layers(), holds);
+        let records = all.images.sum() + all.tags.sum();
+        let held_records: u64 = held.iter().map(|id| all.of_records(self, contents, id)).sum();
+        let freed = all.of_needed(self, &by_images.without(&without_images));
+        Share {
             count: contents.images.len() as u64,
             active: held.len() as u64,
-            size: sum(&by_images) + images.sum() + tags.sum(),
-            reclaimable: sum(&minus(&by_images, &without_images)) + images.sum() - held_records + tags.sum()
-                - held_tags,
-        };
-        let build_cache = Share {
-            count: contents.cache.len() as u64 + mounts.0.len() as u64,
-            active: active_records(&contents, &holds) + used.0.len() as u64,
-            size: sum(&minus(&by_cache, &by_images)) + cached,
-            reclaimable: sum(&minus(&by_cache, &without_cache)) + cached - used.sum(),
-        };
-        let volumes = self.volumes_share(&volumes, &holds);
-        let known = images.size + build_cache.size + volumes.size;
-        Ok(Usage { images, build_cache, volumes, other: total.saturating_sub(known) })
+            size: all.of_needed(self, &by_images) + records,
+            reclaimable: freed + records - held_records,
+        }
     }
 
-    fn sizes(&self, directory: &str, seen: &mut HashSet<(u64, u64)>) -> Result<Sizes, FileError> {
-        sizes_in(&self.root().join(directory), seen)
-    }
-
-    /// Returns what a volume takes on disk; none is 0.
-    ///
-    /// # Errors
-    ///
-    /// [`UsageError::File`] when it cannot be read.
-    pub fn volume_size(&self, name: &VolumeName) -> Result<u64, UsageError> {
-        let path = self.volume_path(name);
-        Ok(disk_size(&path).map_err(failed("measure", &path))?.unwrap_or(0))
+    fn cache_share(&self, all: &Measured, contents: &Contents, holds: &Holds) -> Result<Share, FileError> {
+        let by_cache = contents.needed(std::iter::empty(), contents.cached_layers(), &Holds::default());
+        let only_by_cache = by_cache.without(&by_images(contents, &Holds::default()));
+        let freed = by_cache.without(&by_images(contents, holds));
+        let items = self.cache_items(contents, holds)?;
+        let held: Vec<_> = items.iter().filter(|item| item.is_held).collect();
+        let held_paths = held.iter().flat_map(|item| &item.paths);
+        let held_size: u64 = held_paths.map(|path| all.cache.of(path)).sum();
+        Ok(Share {
+            count: items.len() as u64,
+            active: held.len() as u64,
+            size: all.of_needed(self, &only_by_cache) + all.cache.sum(),
+            reclaimable: all.of_needed(self, &freed) + all.cache.sum() - held_size,
+        })
     }
 
     fn volumes_share(&self, sizes: &Sizes, holds: &Holds) -> Share {
@@ -158,48 +220,16 @@ impl Store {
         let (count, active, size) = (sizes.0.len() as u64, held.len() as u64, sizes.sum());
         Share { count, active, size, reclaimable: size - held_size }
     }
-
-    fn blob_sizes(&self, seen: &mut HashSet<(u64, u64)>) -> Result<Sizes, FileError> {
-        let mut sizes = Sizes::default();
-        for directory in list(&self.root().join("blobs"))? {
-            sizes.0.extend(sizes_in(&directory, seen)?.0);
-        }
-        Ok(sizes)
-    }
 }
 
-fn sizes_in(directory: &Path, seen: &mut HashSet<(u64, u64)>) -> Result<Sizes, FileError> {
-    let mut sizes = Sizes::default();
-    for path in list(directory)? {
-        let size = measure(&path, seen).map_err(failed("measure", &path))?;
-        sizes.0.extend(size.map(|size| (path, size)));
-    }
-    Ok(sizes)
-}
-
-/// Returns the cache mounts that somebody uses.
-fn used_mounts(mounts: &Sizes) -> Result<Sizes, FileError> {
-    let mut used = Sizes::default();
-    for (path, size) in &mounts.0 {
-        if !is_free(&path.join("lock"))? {
-            used.0.insert(path.clone(), *size);
-        }
-    }
-    Ok(used)
-}
-
-fn minus(from: &Needed, what: &Needed) -> Needed {
-    let layers = from.layers.difference(&what.layers).cloned().collect();
-    Needed { layers, blobs: from.blobs.difference(&what.blobs).cloned().collect() }
+/// Returns what all images and running commands need.
+pub(crate) fn by_images(contents: &Contents, holds: &Holds) -> Needed {
+    contents.needed(contents.images.keys(), std::iter::empty(), holds)
 }
 
 /// Images that a running command holds, themselves or all that they consist of.
-fn held_images(contents: &Contents, holds: &Holds) -> BTreeSet<crate::ImageId> {
+fn held_images(contents: &Contents, holds: &Holds) -> BTreeSet<ImageId> {
     contents.images.keys().filter(|id| holds.has(&Held::Image((*id).clone()))).cloned().collect()
-}
-
-fn active_records(contents: &Contents, holds: &Holds) -> u64 {
-    contents.cached_layers().filter(|diff_id| holds.has(&Held::Layer((*diff_id).clone()))).count() as u64
 }
 
 /// Returns what a file or a tree takes on disk; `None` when it is not there.

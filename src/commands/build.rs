@@ -38,11 +38,11 @@ use crate::config::caller_variable;
 use crate::ending::Ending;
 use crate::limit_flags::LimitArgs;
 use crate::network::{BuildNetworkArgs, DnsArgs, host_entries};
-use crate::output;
 use crate::progress::{self, Shown, Style};
 use crate::report::{self, BuildFailure, DockerfileText};
 use crate::session::{Interrupt, Session};
 use crate::shown::shown;
+use crate::{output, size};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
@@ -80,6 +80,10 @@ pub(crate) struct BuildArgs {
     /// Use no layer of earlier builds
     #[arg(long)]
     no_cache: bool,
+    /// Before anything is built, remove the least recently used of the build cache until it takes no more than SIZE on disk
+    /// (`10g`, `512MB`) [default: `WHARF_KEEP_STORAGE`, else no limit]
+    #[arg(long, value_name = "SIZE", value_parser = size::binary)]
+    keep_storage: Option<u64>,
     /// Ask registries for newer base images
     #[arg(long)]
     pull: bool,
@@ -147,6 +151,7 @@ pub(crate) fn build(args: &BuildArgs, session: &Session) -> anyhow::Result<u8> {
     }
     let contexts = named_contexts(&args.build_contexts, &platform, &opening)?;
     let request = request(args, (platform, build_args, contexts), &dockerfile, context.into_tree(ignore))?;
+    let request = BuildRequest { keep_storage: request.keep_storage.or(session.config.keep_storage), ..request };
     let style = if args.quiet { Style::Quiet } else { args.progress };
     let shown = progress::start(style, session.config.stderr);
     let names = request.names.clone();
@@ -192,6 +197,7 @@ fn request(
         platform,
         pull: pull(args),
         cache: if args.no_cache { Cache::Ignored } else { Cache::Used },
+        keep_storage: args.keep_storage,
         network: args.network.network.into(),
         extra_hosts: host_entries(&args.network.extra_hosts, args.network.network)?,
         allowed: args.network.allow.iter().copied().collect(),

@@ -1,40 +1,42 @@
 //! `wharf builder prune`: removes the build cache; layers that images need stay.
 
 use anyhow::Context;
-use layer_store::{FreedKind, Prune, PruneImages};
+use layer_store::{FreedKind, Prune, PruneCache};
 
-use super::image_prune::{filtered, planned, warning};
-use crate::filter::Filter;
+use crate::prune_flags::{KeepArgs, PruneArgs, filtered};
+use crate::prune_report::planned;
 use crate::session::Session;
-use crate::{output, prompt, size};
+use crate::{output, size};
 
-const WARNING: &str = "WARNING! This will remove all build cache.";
+const UNSHARED: &str = "WARNING! This will remove all dangling build cache.";
+const ALL: &str = "WARNING! This will remove all build cache.";
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("filters", |arg| arg.help("Only what matches: until=TIME, last used before then")))]
 pub(crate) struct BuilderPruneArgs {
-    /// Remove all of it (the same: between builds nothing in the cache is in use)
+    /// Also forget how the layers of images were built
     #[arg(short, long)]
     all: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
-    /// Only records that match: until=TIME
-    #[arg(long = "filter", value_name = "KEY=VALUE")]
-    filters: Vec<Filter>,
-    /// Show what would be removed and why, and remove nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    keep: KeepArgs,
+    #[command(flatten)]
+    prune: PruneArgs,
 }
 
 /// Prunes the build cache.
 pub(crate) fn builder_prune(args: &BuilderPruneArgs, session: &Session) -> anyhow::Result<u8> {
-    let limits = filtered(&args.filters, &["until"])?;
-    let what = Prune { images: PruneImages::None, build_cache: true, dry_run: args.dry_run, ..limits };
-    if !args.force && !args.dry_run && !prompt::confirm(&warning(WARNING, &args.filters))? {
+    let prune = &args.prune;
+    let what = Prune {
+        build_cache: if args.all { PruneCache::All } else { PruneCache::Unshared },
+        keep_storage: args.keep.keep_storage,
+        dry_run: prune.dry_run,
+        ..filtered(&prune.filters, &["until"])?
+    };
+    if !prune.is_confirmed(if args.all { ALL } else { UNSHARED })? {
         return Ok(0);
     }
     let freed = session.store()?.prune(&what).context("cannot prune the build cache")?;
-    if args.dry_run {
+    if prune.dry_run {
         output::print(&planned(&freed))?;
         return Ok(0);
     }

@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use anyhow::Context;
-use layer_store::{Image, Store};
-use oci::HistoryEntry;
+use layer_store::Store;
+use oci::{HistoryEntry, ImageConfig};
 
 use crate::image_view::Ids;
 use crate::listing::{Field, Format, Listing};
@@ -46,17 +46,19 @@ pub(crate) struct HistoryArgs {
 /// Shows the history of an image.
 pub(crate) fn history(args: &HistoryArgs, session: &Session) -> anyhow::Result<u8> {
     let format = Format::parse(args.format.as_deref())?;
-    let store = session.store()?;
-    let image = store.image(&store.find(&args.image)?)?;
-    let steps = steps(&store, &image).with_context(|| format!("cannot show the history of {}", shown(&args.image)))?;
+    let store = session.look()?;
+    let id = store.find(&args.image)?;
+    let config = store.config(&id)?;
+    let steps =
+        steps(&store, config.value()).with_context(|| format!("cannot show the history of {}", shown(&args.image)))?;
     let show = Show { args, ids: Ids::from_no_trunc(args.no_trunc), now: SystemTime::now() };
     let created = if args.human { "CreatedSince" } else { "CreatedAt" };
     let mut listing = Listing::new(&FIELDS, &["ID", created, "CreatedBy", "Size", "Comment"]);
     let mut ids = String::new();
     for (place, step) in steps.iter().rev().enumerate() {
-        let id = if place == 0 { show.ids.show(&image.id.0) } else { MISSING.to_owned() };
-        ids.push_str(&format!("{id}\n"));
-        listing.row(show.row(id, step));
+        let shown_id = if place == 0 { show.ids.show(&id.0) } else { MISSING.to_owned() };
+        ids.push_str(&format!("{shown_id}\n"));
+        listing.row(show.row(shown_id, step));
     }
     output::print(&if args.quiet && args.format.is_none() { ids } else { listing.render(&format)? })?;
     Ok(0)
@@ -71,8 +73,7 @@ struct Step {
 }
 
 /// Pairs history entries with layers; layers that no entry tells of get an empty one.
-fn steps(store: &Store, image: &Image) -> anyhow::Result<Vec<Step>> {
-    let config = image.config.value();
+fn steps(store: &Store, config: &ImageConfig) -> anyhow::Result<Vec<Step>> {
     let mut sizes = Vec::new();
     for diff_id in &config.rootfs.diff_ids {
         sizes.push(store.layer(diff_id)?.content_size);

@@ -3,12 +3,12 @@
 use std::time::SystemTime;
 
 use anyhow::Context;
-use layer_store::{Image, Store};
+use layer_store::{ImageError, LabelFilter, ListedImage, Store};
 use oci::Reference;
 use time::OffsetDateTime;
 
 use crate::filter::{Filter, glob_matches};
-use crate::image_view::{Ids, Images, created, labels};
+use crate::image_view::{Ids, Images, created};
 use crate::listing::{Field, Format, Listing};
 use crate::session::Session;
 use crate::{age, output, size};
@@ -57,13 +57,14 @@ pub(crate) struct ImagesArgs {
 /// Lists images.
 pub(crate) fn images(args: &ImagesArgs, session: &Session) -> anyhow::Result<u8> {
     let format = Format::parse(args.format.as_deref())?;
-    let store = session.store()?;
+    let store = session.look()?;
     let selection = Selection::new(args, &store)?;
-    let images = Images::of(&store).context("cannot list the images")?;
+    let mut images = Images::of(&store).context("cannot list the images")?;
+    selection.apply(&store, &mut images);
     let show = Show { ids: Ids::from_no_trunc(args.no_trunc), has_digests: args.digests, now: SystemTime::now() };
     let mut listing = Listing::new(&FIELDS, columns(args.digests));
     let mut ids = String::new();
-    for image in images.readable.iter().filter(|image| selection.has(image)) {
+    for image in &images.readable {
         for name in names(image, &selection, args.digests) {
             ids.push_str(&show.ids.show(&image.id.0));
             ids.push('\n');
@@ -98,7 +99,7 @@ struct Name {
 }
 
 impl Show {
-    fn row(&self, image: &Image, name: &Name) -> Vec<String> {
+    fn row(&self, image: &ListedImage, name: &Name) -> Vec<String> {
         let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| NONE.to_owned());
         let digest = if self.has_digests { or_none(&name.digest) } else { NONE.to_owned() };
         let bytes = size::listed(image.size);
@@ -119,7 +120,7 @@ impl Show {
 }
 
 /// Lists the names of an image: its tags, and the repositories that it has no tag of.
-fn names(image: &Image, selection: &Selection, with_digests: bool) -> Vec<Name> {
+fn names(image: &ListedImage, selection: &Selection, with_digests: bool) -> Vec<Name> {
     let digest_of = |repository: &str| {
         let of_repository = image.repo_digests.iter().filter(|known| known.familiar_repository() == repository);
         of_repository.filter_map(|known| known.digest().map(ToString::to_string)).next_back()
@@ -150,7 +151,7 @@ struct Selection {
     /// Globs, one of which a name must match.
     references: Vec<String>,
     dangling: Option<bool>,
-    labels: Vec<Filter>,
+    labels: Vec<LabelFilter>,
     before: Option<OffsetDateTime>,
     since: Option<OffsetDateTime>,
 }
@@ -163,7 +164,7 @@ impl Selection {
             match filter.key.as_str() {
                 "dangling" => selection.dangling = Some(filter.flag()?),
                 "reference" => selection.references.push(filter.value.clone()),
-                "label" => selection.labels.push(filter.clone()),
+                "label" => selection.labels.push(filter.of_labels()),
                 "until" => selection.set_before(filter.time(SystemTime::now())?.into()),
                 "before" => selection.set_before(created_by_name(store, &filter.value)?),
                 _ => selection.since = selection.since.max(Some(created_by_name(store, &filter.value)?)),
@@ -176,17 +177,27 @@ impl Selection {
         self.before = Some(self.before.map_or(time, |before| before.min(time)));
     }
 
-    fn has(&self, image: &Image) -> bool {
-        let labels = labels(image);
+    /// Leaves those images that are listed; one whose labels cannot be read is unreadable.
+    fn apply(&self, store: &Store, images: &mut Images) {
+        for image in std::mem::take(&mut images.readable) {
+            match self.has(store, &image) {
+                Ok(true) => images.readable.push(image),
+                Ok(false) => {}
+                Err(error) => images.unreadable.push(error),
+            }
+        }
+    }
+
+    fn has(&self, store: &Store, image: &ListedImage) -> Result<bool, ImageError> {
         let created = created(image).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        self.dangling.is_none_or(|dangling| dangling == image.tags.is_empty())
-            && self.labels.iter().all(|filter| {
-                let (name, value) = filter.label();
-                let matches = labels.get(name).is_some_and(|held| value.is_none_or(|value| value == held));
-                matches != filter.is_negated
-            })
+        let has_others = self.dangling.is_none_or(|dangling| dangling == image.tags.is_empty())
             && self.before.is_none_or(|before| created < before)
-            && self.since.is_none_or(|since| created > since)
+            && self.since.is_none_or(|since| created > since);
+        if !has_others || self.labels.is_empty() {
+            return Ok(has_others);
+        }
+        let config = store.config(&image.id)?;
+        Ok(self.labels.iter().all(|filter| filter.holds(&config.value().config.labels)))
     }
 
     /// Tells whether a name is listed.
@@ -203,23 +214,22 @@ impl Selection {
 }
 
 fn created_by_name(store: &Store, name: &str) -> anyhow::Result<OffsetDateTime> {
-    let image = store.image(&store.find(name)?)?;
-    Ok(created(&image).unwrap_or(OffsetDateTime::UNIX_EPOCH))
+    let config = store.config(&store.find(name)?)?;
+    let created = config.value().created.as_deref().and_then(age::parse);
+    Ok(created.unwrap_or(OffsetDateTime::UNIX_EPOCH))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use layer_store::ImageId;
-    use oci::{Digest, Document, ImageConfig, Platform};
+    use oci::Digest;
 
-    fn image(tags: &[&str], repo_digests: &[&str]) -> Image {
+    fn image(tags: &[&str], repo_digests: &[&str]) -> ListedImage {
         let references = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        let config = Document::write(ImageConfig::empty(Platform::host()));
-        Image {
-            id: ImageId(config.digest()),
-            config,
-            manifests: Vec::new(),
+        ListedImage {
+            id: ImageId(Digest::of(b"config")),
+            created: None,
             repo_digests: references(repo_digests),
             tags: references(tags),
             size: 7,
@@ -227,7 +237,7 @@ mod tests {
         }
     }
 
-    fn shown(image: &Image, selection: &Selection, digests: bool) -> Vec<String> {
+    fn shown(image: &ListedImage, selection: &Selection, digests: bool) -> Vec<String> {
         let show = |text: Option<String>| text.unwrap_or_else(|| NONE.to_owned());
         let rows = names(image, selection, digests).into_iter();
         rows.map(|name| format!("{} {}", show(name.repository), show(name.tag))).collect()

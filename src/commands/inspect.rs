@@ -83,7 +83,7 @@ pub(super) fn show<N, T: Serialize>(
         None | Some("json") => None,
         Some(format) => Some(Template::parse(format)?),
     };
-    let store = session.store()?;
+    let store = session.look()?;
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for name in names {
         match look(&store, name) {

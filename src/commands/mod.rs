@@ -19,6 +19,7 @@ mod push;
 mod rmi;
 mod run;
 mod system_df;
+mod system_prune;
 mod tag;
 mod version;
 mod volume_create;
@@ -43,6 +44,7 @@ pub(crate) use push::PushArgs;
 pub(crate) use rmi::{RmiArgs, SeveralNames};
 pub(crate) use run::RunArgs;
 pub(crate) use system_df::DfArgs;
+pub(crate) use system_prune::SystemPruneArgs;
 pub(crate) use tag::TagArgs;
 pub(crate) use version::VersionArgs;
 pub(crate) use volume_create::VolumeCreateArgs;
@@ -79,6 +81,7 @@ pub(crate) fn run(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Builder { command: BuilderCommand::Prune(args) } => builder_prune::builder_prune(&args, session),
         Command::Context { command: ContextCommand::Ls(args) } => context_ls::context_ls(&args, session),
         Command::System { command: SystemCommand::Df(args) } => system_df::system_df(&args, session),
+        Command::System { command: SystemCommand::Prune(args) } => system_prune::system_prune(&args, session),
         Command::Volume { command } => volume(command, session),
         Command::Image { .. } | Command::Builder { .. } | Command::System { .. } => {
             unreachable!("the command has its short name")

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 use layer_store::{LabelFilter, Store, Volume, VolumeName};
 
-use super::image_prune::filtered;
 use crate::filter::Filter;
 use crate::listing::{Field, Format, Listing};
+use crate::prune_flags::filtered;
 use crate::session::Session;
 use crate::{output, report};
 
@@ -43,7 +43,7 @@ pub(crate) struct VolumeLsArgs {
 /// Lists volumes.
 pub(crate) fn volume_ls(args: &VolumeLsArgs, session: &Session) -> anyhow::Result<u8> {
     let format = Format::parse(args.format.as_deref())?;
-    let store = session.store()?;
+    let store = session.look()?;
     let selection = Selection::new(&args.filters, &store)?;
     let mut listing = Listing::new(&FIELDS, &["Driver", "Name"]);
     let (mut names, mut code) = (String::new(), 0);

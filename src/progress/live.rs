@@ -13,7 +13,7 @@ use std::time::Duration;
 use builder::{Event, NodeId, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Shown, seconds};
+use super::{Shown, cache_limited, seconds};
 use crate::config::Display;
 use crate::output;
 use crate::report::Seen;
@@ -137,6 +137,11 @@ impl Progress for Live {
             Event::Failed { node } => self.end(state, node, ("✘", "31"), "ERROR"),
             Event::Cancelled { node } => self.end(state, node, ("✘", "33"), "CANCELED"),
             Event::Transfer { name, done, total } => self.blob(state, name, (done, total)),
+            Event::CacheLimited { limit, limited } => {
+                if let Some(text) = cache_limited(limit, limited) {
+                    self.print(&text);
+                }
+            }
             Event::Note { text } => self.print(&shown(text)),
             _ => {}
         }

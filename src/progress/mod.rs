@@ -16,9 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use builder::Progress;
+use layer_store::LimitedCache;
 
 use crate::config::Display;
 use crate::report::Seen;
+use crate::size;
 
 /// How a build is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -69,7 +71,41 @@ impl Shown for Quiet {
     }
 }
 
+/// Tells what a limit of the build cache has led to; `None` when nothing had to be done.
+fn cache_limited(limit: u64, LimitedCache { freed, size }: &LimitedCache) -> Option<String> {
+    let bytes: u64 = freed.iter().map(|freed| freed.size).sum();
+    let removed = format!("removed {} of the build cache, least recently used first", size::summed(bytes));
+    let above = format!("{} of it are in use", size::summed(*size));
+    match (freed.is_empty(), *size <= limit) {
+        (true, true) => None,
+        (false, true) => Some(removed),
+        (false, false) => Some(format!("{removed}; it is still above its limit: {above}")),
+        (true, false) => Some(format!("the build cache is above its limit: {above}")),
+    }
+}
+
 /// Writes a duration in seconds with one digit after the point.
 fn seconds(elapsed: Duration) -> String {
     format!("{:.1}s", elapsed.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layer_store::{Freed, FreedKind};
+
+    #[test]
+    fn a_limit_says_what_it_removed_and_what_it_could_not() {
+        let freed = Freed { what: FreedKind::Layer, name: String::new(), why: "", size: 1500 };
+        let check = |freed: &[Freed], size, expected: Option<&str>| {
+            assert_eq!(cache_limited(1000, &LimitedCache { freed: freed.to_vec(), size }).as_deref(), expected);
+        };
+        let removed = "removed 1.5kB of the build cache, least recently used first";
+        check(&[], 1000, None);
+        check(std::slice::from_ref(&freed), 900, Some(removed));
+        let above = "is still above its limit: 2kB of it are in use";
+        check(&[freed], 2000, Some(&format!("{removed}; it {above}")));
+        let above = "the build cache is above its limit: 2kB of it are in use";
+        check(&[], 2000, Some(above));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use builder::{Event, NodeId, Progress};
 
-use super::{Shown, seconds};
+use super::{Shown, cache_limited, seconds};
 use crate::config::Display;
 use crate::report::Seen;
 use crate::shown::{Colours, OutputLines, shown};
@@ -111,6 +111,11 @@ impl<W: Write + Send> Progress for Plain<W> {
             Event::Cancelled { node } => state.end(node, "CANCELED"),
             Event::Transfer { name, done, total } if done == total => {
                 let _unheard = writeln!(state.to, "fetched {} ({})", shown(name), size::listed(total));
+            }
+            Event::CacheLimited { limit, limited } => {
+                if let Some(text) = cache_limited(limit, limited) {
+                    let _unheard = writeln!(state.to, "{text}");
+                }
             }
             Event::Note { text } => {
                 let _unheard = writeln!(state.to, "{}", shown(text));

@@ -285,8 +285,6 @@ fn of_configuration(error: &(dyn Error + 'static)) -> Option<String> {
     if find::<OpenError>(error).is_some() && denied.is_some() {
         return Some("the store may belong to another user: name one of your own with `--root DIR`".to_owned());
     }
-    match find(error)? {
-        ConfigError::NoHome => Some("name the directory of the store with `--root DIR`".to_owned()),
-        ConfigError::Driver(_) => None,
-    }
+    let ConfigError::NoHome = find(error)? else { return None };
+    Some("name the directory of the store with `--root DIR`".to_owned())
 }

@@ -190,6 +190,7 @@ impl Site {
             platform: Platform::host(),
             pull: Pull::Missing,
             cache: Cache::Used,
+            keep_storage: None,
             network: RunNetwork::None,
             extra_hosts: Vec::new(),
             allowed: Entitlements::new(),

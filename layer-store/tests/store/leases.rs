@@ -4,15 +4,21 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use layer_store::{Compression, Prune, PruneImages, RemoveError, Store};
+use layer_store::{CacheRecord, Compression, Prune, PruneCache, PruneImages, RemoveError, Store};
 use oci::{BlobSink, BlobSource, Descriptor, MediaType};
 
 use crate::images::{image, name};
 use crate::place::Place;
 use crate::tar::{file, tar};
 
-const EVERYTHING: Prune =
-    Prune { images: PruneImages::All, build_cache: true, dry_run: false, until: None, labels: Vec::new() };
+const EVERYTHING: Prune = Prune {
+    images: PruneImages::All,
+    build_cache: PruneCache::All,
+    keep_storage: None,
+    dry_run: false,
+    until: None,
+    labels: Vec::new(),
+};
 
 #[test]
 fn the_store_and_its_directories_are_private() {
@@ -96,13 +102,20 @@ fn builds_and_prunes_beside_each_other_do_not_fail() {
             assert_eq!(store.image(&id).unwrap().size, 1);
             assert!(store.layer(&diff_id).is_ok());
             store.manifest(&id, Compression::default()).unwrap();
+            let key = (round % 3).to_string().repeat(64).parse().unwrap();
+            let record = CacheRecord { diff_id: Some(diff_id), recipe: round.into(), created: String::new() };
+            store.remember(&key, &record).unwrap();
+            // what is found stays as long as it is held
+            let found = store.recall(&key).and_then(|record| record.diff_id);
+            assert!(found.is_none_or(|diff_id| store.has_layer(&diff_id).unwrap()));
         }
     };
     let prune = || {
         for _ in 0..40 {
             let store = Store::open(&root).unwrap();
             store.prune(&EVERYTHING).unwrap();
-            store.usage().unwrap();
+            store.limit_cache(1).unwrap();
+            store.usage_details().unwrap();
         }
     };
     std::thread::scope(|scope| {

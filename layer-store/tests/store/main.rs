@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod apply;
+mod cache_limits;
 mod compression;
 mod drivers;
 mod files;
 mod hostile;
 mod images;
 mod leases;
+mod listings;
 mod place;
 mod prune;
 mod round_trip;
@@ -16,4 +18,5 @@ mod snapshots;
 mod tar;
 mod tar_layers;
 mod unpack;
+mod usage;
 mod volumes;

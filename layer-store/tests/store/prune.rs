@@ -1,95 +1,39 @@
-//! Usage, prune and removal: what goes, what stays, and that the numbers are `du`'s.
+//! Prune and removal: what goes, and what stays.
 
-use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use layer_store::{CacheKey, CacheRecord, Freed, FreedKind, LabelFilter, Prune, PruneImages, RemoveError};
+use layer_store::{CacheKey, CacheRecord, Freed, FreedKind, LabelFilter, Prune, PruneCache, PruneImages, RemoveError};
 use oci::{BlobSink, Descriptor, DiffId, MediaType};
 
 use crate::images::{image, name};
 use crate::place::Place;
-use crate::tar::{directory, file, hard_link, tar};
+use crate::tar::{file, tar};
 use crate::tar_layers::{Kind, Written, write};
+use crate::usage::du;
 
-fn key(digit: char) -> CacheKey {
+pub(crate) fn key(digit: char) -> CacheKey {
     digit.to_string().repeat(64).parse().unwrap()
 }
 
-fn cached(place: &Place, digit: char, content: &str) -> DiffId {
-    let diff_id = place.apply(&tar(&[file("c", content)])).unwrap();
-    let record = CacheRecord {
-        diff_id: Some(diff_id.clone()),
-        recipe: serde_json::json!({"run": "make"}),
-        created: String::new(),
-    };
+/// Keeps a record of this layer.
+pub(crate) fn remember(place: &Place, digit: char, layer: &DiffId) {
+    let diff_id = Some(layer.clone());
+    let record = CacheRecord { diff_id, recipe: serde_json::json!({"run": "make"}), created: String::new() };
     place.store.remember(&key(digit), &record).unwrap();
+}
+
+/// Makes a layer that only a record needs.
+pub(crate) fn cached(place: &Place, digit: char, content: &str) -> DiffId {
+    let diff_id = place.apply(&tar(&[file("c", content)])).unwrap();
+    remember(place, digit, &diff_id);
     diff_id
 }
 
 /// Counts what was freed, by kind: tags, images, records, layers, blobs, temporary files.
-fn kinds(freed: &[Freed]) -> [usize; 6] {
+pub(crate) fn kinds(freed: &[Freed]) -> [usize; 6] {
     use FreedKind::{Blob, CacheRecord, Image, Layer, Tag, Temporary};
     [Tag, Image, CacheRecord, Layer, Blob, Temporary]
         .map(|kind| freed.iter().filter(|freed| freed.what == kind).count())
-}
-
-fn du(place: &Place) -> u64 {
-    let output = Command::new("du").args(["-s", "--block-size=1"]).arg(place.store.root()).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap()
-}
-
-#[test]
-fn usage_is_what_du_finds() {
-    let place = Place::new();
-    assert_eq!(place.store.usage().unwrap().total(), du(&place));
-    let id = image(&place, &["1", &"x".repeat(50_000)], "a");
-    place.store.tag(&name("app"), &id).unwrap();
-    cached(&place, 'c', &"y".repeat(70_000));
-    place.apply(&tar(&[directory("d/"), file("d/a", vec![1; 10_000]), hard_link("b", "d/a")])).unwrap();
-    let big = Written::new("big", Kind::File(vec![7; 300_000]));
-    let built = write(&place.store, &[big, Written::new("holes", Kind::File(vec![0; 900_000]))]).unwrap();
-    let record = CacheRecord { diff_id: Some(built.diff_id), recipe: serde_json::Value::Null, created: String::new() };
-    place.store.remember(&key('d'), &record).unwrap();
-    place.store.write_context(&key('e'), &[1; 20_000]).unwrap();
-    let sparse = Descriptor::of(MediaType::OCI_LAYER, &[0; 9000]);
-    place.store.begin(&sparse).unwrap().unwrap().write_all(&[0; 5000]).unwrap();
-    let usage = place.store.usage().unwrap();
-    assert_eq!(usage.total(), du(&place));
-    assert_eq!(
-        (usage.images.count, usage.images.active, usage.build_cache.count, usage.build_cache.active),
-        (1, 1, 2, 2)
-    );
-    // everything is held by this command
-    assert_eq!((usage.images.reclaimable, usage.build_cache.reclaimable > 40_000), (0, false));
-
-    let place = place.reopen();
-    let usage = place.store.usage().unwrap();
-    assert_eq!(usage.total(), du(&place));
-    assert_eq!((usage.images.active, usage.build_cache.active), (0, 0));
-    assert_eq!((usage.images.reclaimable, usage.build_cache.reclaimable), (usage.images.size, usage.build_cache.size));
-    assert!(usage.images.size > 50_000 && usage.build_cache.size > 390_000 && usage.other > 10_000);
-}
-
-#[test]
-fn volumes_are_measured_as_du_does_it_and_are_reclaimable_unless_they_are_used() {
-    let place = Place::new();
-    let volume = |name: &str| place.store.make_volume(&name.parse().unwrap(), &BTreeMap::new()).unwrap();
-    std::fs::write(volume("one").data.join("f"), vec![1; 70_000]).unwrap();
-    std::fs::hard_link(volume("one").data.join("f"), volume("one").data.join("g")).unwrap();
-    std::fs::write(volume("two").data.join("f"), vec![1; 20_000]).unwrap();
-    let place = place.reopen();
-    let other = layer_store::Store::open(place.store.root()).unwrap();
-    let used = other.use_volume(&"two".parse().unwrap(), &BTreeMap::new(), None).unwrap();
-    let usage = place.store.usage().unwrap();
-    assert_eq!(usage.total(), du(&place));
-    let volumes = usage.volumes;
-    assert_eq!((volumes.count, volumes.active), (2, 1));
-    assert!(volumes.reclaimable > 70_000 && volumes.reclaimable < 100_000, "{volumes:?}");
-    assert!(volumes.size > volumes.reclaimable + 20_000 && volumes.size < 150_000, "{volumes:?}");
-    drop((used, other));
-    let volumes = place.store.usage().unwrap().volumes;
-    assert_eq!((volumes.active, volumes.reclaimable), (0, volumes.size));
 }
 
 #[test]
@@ -102,7 +46,7 @@ fn what_is_remembered_of_contexts_goes_with_the_build_cache() {
     let check = |what: Prune, expected: [usize; 6]| {
         assert_eq!(kinds(&place.store.prune(&what).unwrap()), expected, "{what:?}");
     };
-    let build_cache = Prune { build_cache: true, ..Prune::default() };
+    let build_cache = Prune { build_cache: PruneCache::All, ..Prune::default() };
     check(Prune { images: PruneImages::All, ..Prune::default() }, [0; 6]);
     check(Prune { until: Some(SystemTime::UNIX_EPOCH), ..build_cache.clone() }, [0; 6]);
     check(build_cache, [0, 0, 1, 0, 0, 0]);
@@ -131,8 +75,8 @@ fn a_dry_run_tells_what_prune_then_removes() {
     for what in [
         Prune::default(),
         Prune { images: PruneImages::Dangling, ..Prune::default() },
-        Prune { build_cache: true, ..Prune::default() },
-        Prune { images: PruneImages::All, build_cache: true, ..Prune::default() },
+        Prune { build_cache: PruneCache::All, ..Prune::default() },
+        Prune { images: PruneImages::All, build_cache: PruneCache::All, ..Prune::default() },
     ] {
         let told = place.store.prune(&Prune { dry_run: true, ..what.clone() }).unwrap();
         let used = du(&place);
@@ -167,10 +111,10 @@ fn prune_removes_what_was_asked_for_and_what_only_that_needed() {
     // the dangling image, its config and its own layer, and the garbage
     check(images(PruneImages::Dangling), [0, 1, 0, 2, 3, 0]);
     check(images(PruneImages::All), [1, 2, 0, 4, 6, 0]);
-    check(Prune { build_cache: true, ..Prune::default() }, [0, 0, 1, 2, 2, 0]);
+    check(Prune { build_cache: PruneCache::All, ..Prune::default() }, [0, 0, 1, 2, 2, 0]);
     let old = SystemTime::now() - Duration::from_secs(3600);
     check(
-        Prune { images: PruneImages::All, build_cache: true, until: Some(old), ..Prune::default() },
+        Prune { images: PruneImages::All, build_cache: PruneCache::All, until: Some(old), ..Prune::default() },
         [0, 0, 0, 1, 1, 0],
     );
     let labels = |filter| Prune { images: PruneImages::All, labels: vec![filter], ..Prune::default() };
@@ -233,7 +177,7 @@ fn interrupted_downloads_go_with_the_build_cache_unless_they_are_running() {
     let mut running = begin(b"two");
     running.write_all(b"t").unwrap();
     assert_eq!(kinds(&place.store.prune(&Prune::default()).unwrap()), [0; 6]);
-    let freed = place.store.prune(&Prune { build_cache: true, ..Prune::default() }).unwrap();
+    let freed = place.store.prune(&Prune { build_cache: PruneCache::All, ..Prune::default() }).unwrap();
     assert_eq!(kinds(&freed), [0, 0, 0, 0, 0, 1]);
     running.write_all(b"wo").unwrap();
     running.commit().unwrap();

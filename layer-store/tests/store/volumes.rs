@@ -201,7 +201,7 @@ fn a_prune_takes_what_it_is_asked_for_and_nobody_uses() {
     let place = place.reopen();
     let other = Store::open(place.store.root()).unwrap();
     let used = fill(&other, "used", None).unwrap();
-    let everything = Prune { images: PruneImages::All, build_cache: true, ..Prune::default() };
+    let everything = Prune { images: PruneImages::All, build_cache: layer_store::PruneCache::All, ..Prune::default() };
     assert_eq!(place.store.prune(&everything).unwrap(), []);
     let check = |what: VolumePrune, expected: &[&str]| {
         let told = place.store.prune_volumes(&VolumePrune { dry_run: true, ..what.clone() }).unwrap();
