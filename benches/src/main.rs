@@ -54,7 +54,7 @@ use crate::table::Table;
 /// What the columns are.
 const LEGEND: &str = "\
 Medians; /wharf: how often what wharf needs that is. CPU: of client, daemon and containers. Memory: the most that no file backs,
-of all of them together. Bytes: sent blobs (w8), or space on the disk (w11).
+of all of them together, looked at every 10 ms. Bytes: sent blobs (w8), or space on the disk (w11).
 ";
 
 fn main() -> ExitCode {
