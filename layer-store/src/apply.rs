@@ -23,6 +23,8 @@ use oci::{BlobError, BlobSource, Descriptor, DiffId, Hasher, MediaType};
 use crate::file_error::failed;
 use crate::layers::{Form, LayerRecord};
 use crate::remove_tree::remove_tree;
+use crate::spool::SpooledFile;
+use crate::tar_layer::TAR;
 use crate::{FileError, LayerError, Store};
 
 use entries::Entries;
@@ -95,22 +97,55 @@ impl Store {
         Ok(Hashing { inner: tar, hasher: Hasher::new(diff_id.0.algorithm()), size: 0 })
     }
 
+    /// Unpacks a tar as the layer `diff_id`, and keeps it beside the tree: it was written by others, and its bytes cannot be
+    /// made again.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply), but for the blob.
+    pub fn apply_tar(&self, tar: &SpooledFile, diff_id: &DiffId) -> Result<(), ApplyError> {
+        if *tar.digest() != diff_id.0 {
+            let actual = DiffId(tar.digest().clone());
+            return Err(ApplyError::DiffIdMismatch { expected: diff_id.clone(), actual });
+        }
+        if self.layer(diff_id).is_ok() {
+            return Ok(());
+        }
+        let directory = self.temporary_directory("layer")?;
+        let applied = self.apply_tar_in(&directory, tar, diff_id);
+        let removed = remove_tree(&directory);
+        applied?;
+        Ok(removed?)
+    }
+
+    fn apply_tar_in(&self, directory: &Path, tar: &SpooledFile, diff_id: &DiffId) -> Result<(), ApplyError> {
+        let record = self.unpack_layer(directory, tar.open()?, diff_id)?;
+        tar.link(&directory.join(TAR))?;
+        let record = LayerRecord { diff_id: diff_id.clone(), tar_size: tar.size(), form: Form::Both, ..record };
+        self.place_layer(directory, &record)?;
+        Ok(())
+    }
+
     fn apply_in(&self, directory: &Path, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
         let mut tar = self.open_tar(layer, diff_id)?;
-        let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
-        let tree = directory.join("tree");
-        std::fs::create_dir(&tree).map_err(failed("make", &tree))?;
-        let mut builder = TreeBuilder::new(&tree, self.overlay_xattrs()?)?;
-        let mut entries = Entries::new(&mut tar);
-        while let Some(entry) = entries.next().map_err(broken)? {
-            builder.add(&entry, &mut entries).map_err(|fault| fault.into_error(diff_id))?;
-        }
-        let record = builder.finish().map_err(|fault| fault.into_error(diff_id))?;
-
+        let record = self.unpack_layer(directory, &mut tar, diff_id)?;
         let tar_size = finish(&mut tar, diff_id)?;
         let record = LayerRecord { diff_id: diff_id.clone(), tar_size, form: Form::Tree, ..record };
         self.place_layer(directory, &record)?;
         Ok(())
+    }
+
+    /// Makes the tree of a tar in `directory`; of the record, digest, size and form are the caller's.
+    fn unpack_layer(&self, directory: &Path, tar: impl Read, diff_id: &DiffId) -> Result<LayerRecord, ApplyError> {
+        let tree = directory.join("tree");
+        std::fs::create_dir(&tree).map_err(failed("make", &tree))?;
+        let mut builder = TreeBuilder::new(&tree, self.overlay_xattrs()?)?;
+        let mut entries = Entries::new(tar);
+        let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
+        while let Some(entry) = entries.next().map_err(broken)? {
+            builder.add(&entry, &mut entries).map_err(|fault| fault.into_error(diff_id))?;
+        }
+        builder.finish().map_err(|fault| fault.into_error(diff_id))
     }
 }
 

@@ -14,7 +14,8 @@
 //! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
 //! | `layers`, `apply`, `tree_tar`, `compress` | layers, from a blob to a tree and back |
 //! | `tar_layer`, `tree_form` | layers that are written as tars, and their trees when somebody mounts them |
-//! | `unpack` | archives that are no layers |
+//! | `unpack`, `archive_files`, `archive_writer` | archives that are no layers |
+//! | `spool` | bytes whose digest is not known before they have passed |
 //! | `snapshot`, `overlay`, `implied`, `scratch` | mounted stacks of layers |
 //! | `files` | the files of a stack without a mount |
 //! | `cache_mounts` | directories that stay between builds |
@@ -30,6 +31,8 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod archive_files;
+mod archive_writer;
 mod blob_writer;
 mod blobs;
 mod cache;
@@ -54,6 +57,7 @@ mod remove_tree;
 mod scratch;
 mod snapshot;
 mod sockets;
+mod spool;
 mod store;
 mod sys;
 mod tags;
@@ -67,6 +71,8 @@ mod volume_name;
 mod volumes;
 
 pub use apply::{ApplyError, TarError};
+pub use archive_files::{ArchiveError, ArchiveFile, ArchiveFiles, RefusedEntry};
+pub use archive_writer::ArchiveWriter;
 pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
 pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
 pub use compress::CompressError;
@@ -74,13 +80,14 @@ pub use copy_up::{CopyUp, CopyUpError};
 pub use file_error::{FileError, RecordError};
 pub use files::{LayerFile, LayerFileKind, LayerFiles, LayerFilesError};
 pub use find::FindError;
-pub use images::{Image, ImageError, ImageId};
+pub use images::{Image, ImageError, ImageId, MAX_LAYERS};
 pub use layers::{Form, LayerError, LayerRecord, Skipped};
 pub use manifest::ManifestError;
 pub use prune::{Freed, FreedKind, LabelFilter, Prune, PruneError, PruneImages};
 pub use remove_image::RemoveError;
 pub use scratch::ScratchDirectory;
 pub use snapshot::{ActiveSnapshot, FrozenLayer, Lower, SealError, Skeleton, SnapshotError, View};
+pub use spool::{SpoolError, SpooledFile};
 pub use store::{OpenError, Store};
 pub use tags::TagError;
 pub use tar_layer::{TarEntry, TarKind, TarLayer, TarLayerError};
