@@ -13,9 +13,9 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, HistoryArgs, ImagePruneArgs, ImagesArgs,
-    InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs, VersionArgs, VolumeCreateArgs,
-    VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
+    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, ExportArgs, HistoryArgs, ImagePruneArgs,
+    ImagesArgs, ImportArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs,
+    SaveArgs, TagArgs, VersionArgs, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };
 
 /// Builds container images from Dockerfiles, keeps them in a local store and moves them to and from registries.
@@ -53,6 +53,14 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Send an image to a registry
     Push(PushArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Read images from an archive
+    Load(LoadArgs),
+    /// Make an image of a root file system
+    Import(ImportArgs),
+    /// Write the root file system of an image to a tar archive
+    Export(ExportArgs),
     /// Log in to a registry
     Login(LoginArgs),
     /// Log out of a registry
@@ -111,6 +119,12 @@ pub(crate) enum ImageCommand {
     Pull(PullArgs),
     /// Send an image to a registry
     Push(PushArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Read images from an archive
+    Load(LoadArgs),
+    /// Make an image of a root file system
+    Import(ImportArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -219,6 +233,9 @@ impl Command {
                 ImageCommand::Rm(args) => Self::Rmi(args),
                 ImageCommand::Pull(args) => Self::Pull(args),
                 ImageCommand::Push(args) => Self::Push(args),
+                ImageCommand::Save(args) => Self::Save(args),
+                ImageCommand::Load(args) => Self::Load(args),
+                ImageCommand::Import(args) => Self::Import(args),
                 ImageCommand::Prune(_) => Self::Image { command },
             },
             Self::Builder { command: BuilderCommand::Build(args) } => Self::Build(args),
@@ -231,6 +248,7 @@ impl Command {
         match self {
             Self::Build(args) => args.builds(),
             Self::Run(_) | Self::Pull(_) | Self::Push(_) | Self::Rmi(_) => true,
+            Self::Save(_) | Self::Load(_) | Self::Import(_) | Self::Export(_) => true,
             Self::Image { .. } | Self::Builder { .. } | Self::System { .. } => true,
             Self::Volume { command } => matches!(command, VolumeCommand::Prune(_) | VolumeCommand::Rm(_)),
             Self::Images(_) | Self::History(_) | Self::Inspect(_) | Self::Tag(_) => false,
@@ -316,6 +334,9 @@ mod tests {
         assert!(matches!(parse("image rm -f a b"), Ok(Command::Rmi(_))));
         assert!(matches!(parse("builder build ."), Ok(Command::Build(_))));
         assert!(matches!(parse("image prune -a"), Ok(Command::Image { .. })));
+        assert!(matches!(parse("image save -o x a b"), Ok(Command::Save(_))));
+        assert!(matches!(parse("image load -qi x"), Ok(Command::Load(_))));
+        assert!(matches!(parse("image import - a:1"), Ok(Command::Import(_))));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | `session` | what a verb works with: store, client, tokio, Ctrl-C |
 //! | `limit_flags` | what a container may take |
 //! | `container`, `confinement`, `environment`, `mounts`, `stdio`, `forwarded_signals` | `wharf run` |
+//! | `input`, `destination` | where archives come from and go to |
 //! | `report/`, `ending` | errors with their causes and one hint; exit codes |
 //! | `progress/`, `transfer_report` | what people see while something runs |
 //! | `output`, `shown`, `table`, `template`, `age`, `size` | what is printed |
@@ -24,11 +25,13 @@ mod commands;
 mod config;
 mod confinement;
 mod container;
+mod destination;
 mod ending;
 mod environment;
 mod filter;
 mod forwarded_signals;
 mod image_view;
+mod input;
 mod limit_flags;
 mod listing;
 mod mounts;
