@@ -6,6 +6,7 @@ mod apply;
 mod files;
 mod hostile;
 mod images;
+mod kept_tars;
 mod leases;
 mod place;
 mod prune;
