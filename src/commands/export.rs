@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 
 use crate::destination::{self, Destination};
 use crate::input::Stoppable;
+use crate::output;
 use crate::session::{Interrupt, Session};
 use crate::shown::shown;
 
@@ -42,6 +43,19 @@ pub(crate) fn export(args: &ExportArgs, session: &Session) -> anyhow::Result<u8>
 
 fn write(store: &Store, id: &ImageId, output: &mut impl std::io::Write) -> anyhow::Result<()> {
     let image = store.image(id)?;
-    let layers: Vec<_> = image.config.value().rootfs.diff_ids.iter().cloned().map(Lower::Layer).collect();
-    Ok(store.view(&layers)?.write_tar(output)?)
+    let diff_ids = &image.config.value().rootfs.diff_ids;
+    let layers: Vec<_> = diff_ids.iter().cloned().map(Lower::Layer).collect();
+    store.view(&layers)?.write_tar(output)?;
+    let skipped = diff_ids.iter().map(|diff_id| store.layer(diff_id).map(|layer| layer.skipped));
+    let skipped = skipped.collect::<Result<Vec<_>, _>>()?;
+    tell_skipped(skipped.iter().map(|layer| layer.devices).sum(), skipped.iter().map(|layer| layer.xattrs).sum());
+    Ok(())
+}
+
+/// Says what the layers have that this user cannot make, and the archive therefore has not.
+fn tell_skipped(devices: u64, xattrs: u64) {
+    if devices > 0 || xattrs > 0 {
+        let left = "note: left out, as this user could not make them";
+        output::notice(&format!("{left}: {devices} devices, {xattrs} extended attributes"));
+    }
 }

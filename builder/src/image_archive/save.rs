@@ -86,7 +86,7 @@ pub enum SaveTo<'a, W: Write> {
 /// What is in one file of an archive.
 enum Content {
     Bytes(Vec<u8>),
-    Blob(Descriptor),
+    Blob(Box<Descriptor>),
 }
 
 /// Name → file; directories are not named.
@@ -206,7 +206,7 @@ fn plan(store: &Store, images: &[SavedImage], format: SaveFormat) -> Result<File
     };
     for image in &documents {
         let manifest = image.manifest.value();
-        files.extend(manifest.layers.iter().map(|layer| (name(layer), Content::Blob(layer.clone()))));
+        files.extend(manifest.layers.iter().map(|layer| (name(layer), Content::Blob(Box::new(layer.clone())))));
         files.insert(name(&manifest.config), Content::Bytes(image.config.bytes().to_vec()));
         let manifest_name = match format {
             SaveFormat::DockerDirectory => "manifest.json".to_owned(),

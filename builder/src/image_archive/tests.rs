@@ -26,7 +26,9 @@ fn header(name: &str, kind: tar::EntryType, size: usize) -> tar::Header {
     header.set_entry_type(kind);
     header.set_mode(0o644);
     header.set_size(size as u64);
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header
 }
 

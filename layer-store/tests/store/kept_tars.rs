@@ -65,7 +65,7 @@ fn a_stack_is_written_as_one_tar_of_what_it_shows() {
         let layers = place.layers(&[lower, upper]);
         let merged = write(&layers);
         assert_eq!(merged, write(&layers));
-        let flat = place.layers(&[merged.clone()]);
+        let flat = place.layers(std::slice::from_ref(&merged));
         let Lower::Layer(diff_id) = &flat[0] else { panic!("it is a layer") };
         assert_eq!(list(&place.tree(diff_id), Detail::Names), "d /\nd/kept `1`\nnew `2`\nold /\n");
         assert_eq!(write(&flat), merged);
