@@ -9,7 +9,7 @@
 //! Layers are copied out of the archive once, hashed as they pass, and compared before anything of them is kept.
 
 use std::collections::HashSet;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -191,8 +191,7 @@ impl LayerJob<'_> {
 
     /// Spools the tar that is in a file: decompressed, if it is compressed at all.
     fn decompressed(&self, file: &SpooledFile) -> Result<SpooledFile, ImageArchiveError> {
-        let mut file = file.open().map_err(|error| self.unreadable(error.source))?;
-        file.rewind().map_err(|error| self.unreadable(error))?;
+        let file = file.open().map_err(|error| self.unreadable(error.source))?;
         let mut tar = match content(file).map_err(|error| self.unreadable(error))? {
             Content::Tar(bytes) | Content::Other(bytes) => bytes,
             Content::Compressed(method) => return Err(ImageArchiveError::Compressed { method }),

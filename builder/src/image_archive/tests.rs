@@ -398,3 +398,57 @@ fn an_image_for_several_platforms_is_the_one_that_is_asked_for() {
     assert_eq!(load(&entries[..1], None), Ok("linux/arm64".to_owned()), "it is the only one");
     assert_eq!(load(&entries[..1], Some("linux/riscv64")), Err("nothing there is for linux/riscv64".to_owned()));
 }
+
+#[test]
+fn a_directory_is_not_left_and_nothing_is_waited_for() {
+    let site = Site::new();
+    let root = site.directory.path().join("archive");
+    std::fs::write(site.directory.path().join("secret"), layer("f")).unwrap();
+    let load = |files: &Files, prepare: &dyn Fn()| {
+        let _ = std::fs::remove_dir_all(&root);
+        for (name, content) in files {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content.as_deref().unwrap()).unwrap();
+        }
+        prepare();
+        let archive = ImageArchive::directory(&root).unwrap();
+        load(&site.store, &archive, None, &Nobody, &|| false).map(drop).map_err(|error| causes(&error))
+    };
+    let replace = |name: &'static str, with: &'static str| {
+        let path = root.join(name);
+        move || {
+            std::fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(with, &path).unwrap();
+        }
+    };
+    let fifo = || {
+        let path = root.join("manifest.json");
+        std::fs::remove_file(&path).unwrap();
+        let fifo = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+        rustix::fs::mknodat(rustix::fs::CWD, path, fifo.0, fifo.1, 0).unwrap();
+    };
+    let out = listing(|image| image["Layers"] = json!(["../secret"]));
+    let absolute = listing(|image| image["Config"] = json!("/etc/passwd"));
+    let cases: [(&Files, &dyn Fn(), &str); 5] = [
+        (&out, &|| {}, "cannot read"),
+        (&absolute, &|| {}, "cannot read"),
+        (&docker(), &replace("a/layer.tar", "../../secret"), "cannot read"),
+        (&docker(), &replace("a/layer.tar", "/dev/zero"), "cannot read"),
+        (&docker(), &fifo, "it is not a regular file"),
+    ];
+    for (files, prepare, said) in cases {
+        let error = load(files, prepare).unwrap_err();
+        assert!(error.contains(said) && site.is_empty(), "want `{said}` in: {error}");
+    }
+    load(&with(docker(), "b/x.tar", Some(&layer("f"))), &replace("a/layer.tar", "../b/x.tar")).unwrap();
+}
+
+#[test]
+fn a_plain_layer_that_a_manifest_calls_gzip_is_loaded_all_the_same() {
+    let site = Site::new();
+    let files = layout(|layer| layer["mediaType"] = json!(MediaType::OCI_LAYER_GZIP), |_, _| {});
+    assert_eq!(site.load(&tar(&files), false).unwrap(), ["app:1"]);
+    let image = site.store.images().unwrap().remove(0).unwrap();
+    assert!(image.manifests.is_empty(), "a manifest that is wrong is not kept");
+}
