@@ -46,7 +46,9 @@ impl Destination {
             }
             _ => {
                 let pending = Pending::beside(path);
-                let create = OpenOptions::new().write(true).create(true).truncate(true).open(&pending.from);
+                pending.clear();
+                // never through a link that somebody else has put there
+                let create = File::create_new(&pending.from);
                 Ok(Self { file: create.with_context(cannot)?, pending: Some(pending) })
             }
         }
@@ -97,8 +99,7 @@ impl DestinationDirectory {
             bail!("cannot write `{}`: it is there, and no empty directory", path.display());
         }
         let pending = Pending::beside(path);
-        // what a killed process of this number left
-        let _nothing = std::fs::remove_dir_all(&pending.from);
+        pending.clear();
         std::fs::create_dir(&pending.from).with_context(|| format!("cannot make `{}`", path.display()))?;
         Ok(Self { pending })
     }
@@ -123,6 +124,11 @@ impl Pending {
         Self { from: path.with_file_name(name), to: path.to_owned() }
     }
 
+    /// Removes what a killed process of the same number left.
+    fn clear(&self) {
+        let _nothing = std::fs::remove_file(&self.from).or_else(|_| std::fs::remove_dir_all(&self.from));
+    }
+
     fn rename(self) -> anyhow::Result<()> {
         std::fs::rename(&self.from, &self.to).with_context(|| format!("cannot write `{}`", self.to.display()))
     }
@@ -130,8 +136,8 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // renamed, it is not there any more; else it is one or the other
-        let _no_file = std::fs::remove_file(&self.from).or_else(|_| std::fs::remove_dir_all(&self.from));
+        // renamed, it is not there any more
+        self.clear();
     }
 }
 
@@ -170,6 +176,10 @@ mod tests {
         destination.finish().unwrap();
         assert!(link.is_symlink());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        let partial = Pending::beside(&path).from.clone();
+        std::os::unix::fs::symlink(&path, &partial).unwrap();
+        drop(Destination::open(Some(&path)).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new", "nothing is written through a link");
         Destination::open(Some(Path::new("/dev/null"))).unwrap().finish().unwrap();
         assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
     }
