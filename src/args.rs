@@ -18,9 +18,10 @@ use clap::{ArgAction, ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches
 use layer_store::DriverChoice;
 
 use crate::commands::{
-    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, HistoryArgs, ImagePruneArgs, ImagesArgs, InfoArgs,
-    InspectArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs, RunArgs, SystemPruneArgs, TagArgs, VersionArgs,
-    VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
+    BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, ExportArgs, HistoryArgs, ImagePruneArgs,
+    ImagesArgs, ImportArgs, InfoArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs,
+    RunArgs, SaveArgs, SystemPruneArgs, TagArgs, VersionArgs, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs,
+    VolumePruneArgs, VolumeRmArgs,
 };
 
 /// Builds container images from Dockerfiles, keeps them in a local store and moves them to and from registries.
@@ -62,6 +63,14 @@ pub(crate) enum Command {
     Pull(Verb<PullArgs>),
     /// Send an image to a registry
     Push(Verb<PushArgs>),
+    /// Write images to an archive
+    Save(Verb<SaveArgs>),
+    /// Read images from an archive
+    Load(Verb<LoadArgs>),
+    /// Make an image of a root file system
+    Import(Verb<ImportArgs>),
+    /// Write the root file system of an image to a tar archive
+    Export(Verb<ExportArgs>),
     /// Log in to a registry
     Login(Verb<LoginArgs>),
     /// Log out of a registry
@@ -122,6 +131,12 @@ pub(crate) enum ImageCommand {
     Pull(Verb<PullArgs>),
     /// Send an image to a registry
     Push(Verb<PushArgs>),
+    /// Write images to an archive
+    Save(Verb<SaveArgs>),
+    /// Read images from an archive
+    Load(Verb<LoadArgs>),
+    /// Make an image of a root file system
+    Import(Verb<ImportArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -275,6 +290,9 @@ impl Command {
                 ImageCommand::Rm(args) => Self::Rmi(args),
                 ImageCommand::Pull(args) => Self::Pull(args),
                 ImageCommand::Push(args) => Self::Push(args),
+                ImageCommand::Save(args) => Self::Save(args),
+                ImageCommand::Load(args) => Self::Load(args),
+                ImageCommand::Import(args) => Self::Import(args),
                 ImageCommand::Prune(_) => Self::Image { command },
             },
             Self::Builder { command: BuilderCommand::Build(args) } => Self::Build(args),
@@ -288,6 +306,7 @@ impl Command {
         match self {
             Self::Build(args) => args.builds(),
             Self::Run(_) | Self::Pull(_) | Self::Push(_) | Self::Rmi(_) => true,
+            Self::Save(_) | Self::Load(_) | Self::Import(_) | Self::Export(_) => true,
             Self::Image { .. } | Self::Builder { .. } | Self::System { .. } => true,
             Self::Volume { command } => matches!(command, VolumeCommand::Prune(_) | VolumeCommand::Rm(_)),
             Self::Images(_) | Self::History(_) | Self::Inspect(_) | Self::Tag(_) => false,
@@ -382,6 +401,9 @@ mod tests {
         assert!(matches!(parse("builder build ."), Ok(Command::Build(_))));
         assert!(matches!(parse("image prune -a"), Ok(Command::Image { .. })));
         assert!(matches!(parse("system info"), Ok(Command::Info(_))));
+        assert!(matches!(parse("image save -o x a b"), Ok(Command::Save(_))));
+        assert!(matches!(parse("image load -qi x"), Ok(Command::Load(_))));
+        assert!(matches!(parse("image import - a:1"), Ok(Command::Import(_))));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | `limit_flags` | what a container may take |
 //! | `prune_flags`, `prune_report` | what the prunes have in common |
 //! | `container`, `confinement`, `environment`, `mounts`, `stdio`, `forwarded_signals` | `wharf run` |
+//! | `input`, `destination` | where archives come from and go to |
 //! | `report/`, `ending` | errors with their causes and one hint; exit codes |
 //! | `progress/`, `transfer_report` | what people see while something runs |
 //! | `output`, `shown`, `table`, `template`, `age`, `size` | what is printed |
@@ -26,11 +27,13 @@ mod compression_flags;
 mod config;
 mod confinement;
 mod container;
+mod destination;
 mod ending;
 mod environment;
 mod filter;
 mod forwarded_signals;
 mod image_view;
+mod input;
 mod limit_flags;
 mod listing;
 mod mounts;

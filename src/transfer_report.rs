@@ -1,4 +1,4 @@
-//! What people see while an image is pulled or pushed: a line for each layer, or, on a terminal, a bar.
+//! What people see while an image is pulled, pushed, loaded or saved: a line for each layer, or, on a terminal, a bar.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -27,6 +27,10 @@ pub(crate) enum Audience {
 pub(crate) enum Direction {
     Pull,
     Push,
+    /// From an archive: there are bars, but no lines, as with docker.
+    Load,
+    /// To an archive: likewise.
+    Save,
 }
 
 /// Tells about one transfer.
@@ -92,6 +96,9 @@ impl TransferReport {
             bar.finish_and_clear();
             bars.remove(&bar);
         }
+        if matches!(self.direction, Direction::Load | Direction::Save) {
+            return;
+        }
         self.say(&format!("{name}: {how}"));
     }
 
@@ -104,6 +111,8 @@ impl TransferReport {
             bar.set_message(match self.direction {
                 Direction::Pull => "Downloading",
                 Direction::Push => "Pushing",
+                Direction::Load => "Loading",
+                Direction::Save => "Saving",
             });
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
@@ -117,7 +126,7 @@ impl TransferProgress for TransferReport {
         let Some(bars) = &self.bars else { return };
         let bar = self.bar(bars, name, total);
         bar.set_position(done);
-        if done >= total && self.direction == Direction::Pull {
+        if done >= total && matches!(self.direction, Direction::Pull | Direction::Load) {
             bar.set_message("Extracting");
         }
     }

@@ -1,4 +1,5 @@
-//! What wharf pushed, read by programs of others: skopeo copies it, umoci unpacks it, and the files are the same.
+//! What wharf pushed and saved, read by programs of others: skopeo copies it, umoci unpacks it, and the files are the same; and what
+//! they write, loaded.
 
 #![cfg(test)]
 
@@ -61,4 +62,64 @@ fn skopeo_and_umoci_find_the_files_that_wharf_built() {
     let context = format!("app=oci-layout://{}:app", work.join("layout").display());
     other.wharf(&["build", "-q", "-t", "again", "--build-context", &context, "."]).success();
     assert_eq!(other.wharf(&["run", "--rm", "again", "sh", "-c", &in_container]).success().stdout, built);
+}
+
+/// Names an archive of skopeo's: its transport, its file, and what is called so in it.
+fn place(transport: &str, name: &str) -> String {
+    match transport {
+        "docker-archive" => format!("docker-archive:{name}:example.com/app:1"),
+        "dir" => format!("dir:{name}"),
+        _ => format!("{transport}:{name}:1"),
+    }
+}
+
+#[test]
+fn skopeo_reads_every_archive_that_wharf_saves_and_wharf_every_one_of_skopeos() {
+    let env = TestEnv::new(env!("CARGO_BIN_EXE_wharf"));
+    env.file("Dockerfile", "FROM scratch\nCOPY Dockerfile /a/b/\nCOPY Dockerfile /c\n");
+    let name = "example.com/app:1";
+    env.wharf(&["build", "-q", "-t", name, "."]).success();
+    let id = env.wharf(&["images", "-q", "--no-trunc"]).success().stdout;
+    let digest = id.trim().trim_start_matches("sha256:");
+    let work = env.work();
+    let copy = |from: &str, to: &str| run("skopeo", &["--insecure-policy", "copy", "--quiet", from, to], &work);
+    let saved = [
+        ("docker-archive", "docker-archive"),
+        ("docker-archive", "oci-archive"),
+        ("oci-archive", "oci-archive"),
+        ("oci-dir", "oci"),
+        ("docker-dir", "dir"),
+    ];
+    for (number, (format, transport)) in saved.into_iter().enumerate() {
+        let ours = format!("ours-{number}");
+        env.wharf(&["save", "--format", format, "-o", &ours, name]).success();
+        let from = place(transport, &ours);
+        let config = run("skopeo", &["inspect", "--config", "--raw", &from], &work);
+        assert_eq!(oci::Digest::of(config.as_bytes()).hex(), digest, "{from}");
+        let theirs = format!("theirs-{number}");
+        copy(&from, &place(transport, &theirs));
+        let other = TestEnv::new(env!("CARGO_BIN_EXE_wharf"));
+        let said = other.wharf(&["load", "-i", work.join(&theirs).to_str().unwrap()]).success().stdout;
+        // the other transports keep a tag, or no name at all
+        let named = if transport == "docker-archive" {
+            format!("Loaded image: {name}\n")
+        } else {
+            format!("Loaded image ID: {id}")
+        };
+        assert_eq!(said, named, "{from}");
+        assert_eq!(other.wharf(&["images", "-q", "--no-trunc"]).success().stdout, id, "{from}");
+    }
+}
+
+#[test]
+fn umoci_changes_an_image_that_wharf_saved_and_wharf_loads_it() {
+    let env = TestEnv::new(env!("CARGO_BIN_EXE_wharf"));
+    env.file("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    env.wharf(&["build", "-q", "-t", "example.com/app:1", "."]).success();
+    env.wharf(&["save", "--format", "oci-dir", "-o", "layout", "example.com/app:1"]).success();
+    run("umoci", &["config", "--image", "layout:1", "--config.label", "by=umoci"], &env.work());
+    let said = env.wharf(&["load", "-i", "layout"]).success().stdout;
+    let id = said.trim().rsplit(' ').next().unwrap();
+    let labels = env.wharf(&["inspect", "--format", "{{json .Config.Labels}}", id]).success().stdout;
+    assert_eq!(labels, "{\"by\":\"umoci\"}\n");
 }

@@ -94,7 +94,7 @@ fn decompressed(magic: Vec<u8>, rest: impl Read + Send + 'static) -> io::Result<
 /// Checks the sum that every tar header has.
 ///
 /// Spec: POSIX pax, "ustar Interchange Format": the sum counts its own field as blanks.
-fn is_tar_header(header: &[u8]) -> bool {
+pub(crate) fn is_tar_header(header: &[u8]) -> bool {
     if header.len() < BLOCK {
         return false;
     }

@@ -9,7 +9,7 @@ use oci::{DiffId, Digest, ImageConfig, Platform, Reference};
 use registry_client::{Client, PullError, RemoteImage};
 use tokio_util::sync::CancellationToken;
 
-use crate::oci_layout::{LayoutError, LayoutImage};
+use crate::image_archive::{ArchivedImage, ImageArchiveError};
 use crate::progress::{Event, Progress};
 use crate::transfer::{Transfer, TransferError, TransferProgress};
 
@@ -43,7 +43,7 @@ pub enum ImagePlace {
     /// In a registry, which said this of it.
     Registry(Arc<RemoteImage>),
     /// In a directory.
-    Layout(Arc<LayoutImage>),
+    Layout(Arc<ArchivedImage>),
 }
 
 impl BaseImage {
@@ -67,7 +67,7 @@ pub enum ImageError {
     #[error("its layers cannot be fetched")]
     Transfer { source: TransferError },
     #[error("its layers cannot be taken from its layout")]
-    Layout { source: LayoutError },
+    Layout { source: ImageArchiveError },
     #[error("the image is for {}, but {wanted} is built", .image.config.platform)]
     Platform { wanted: Platform, image: Box<BaseImage> },
 }
@@ -123,9 +123,15 @@ impl RegistryImages {
         Ok(Some(BaseImage { name: name.familiar(), id: id.0, config, place: ImagePlace::Store }))
     }
 
-    async fn take_layers(&self, image: Arc<LayoutImage>) -> Result<(), ImageError> {
-        let store = self.store.clone();
-        let stored = tokio::task::spawn_blocking(move || image.store_layers(&store)).await;
+    async fn take_layers(
+        &self,
+        image: Arc<ArchivedImage>,
+        progress: Arc<dyn TransferProgress>,
+        stop: &CancellationToken,
+    ) -> Result<(), ImageError> {
+        let (store, stop) = (self.store.clone(), stop.clone());
+        let take = move || image.store_layers(&store, &*progress, &|| stop.is_cancelled());
+        let stored = tokio::task::spawn_blocking(take).await;
         stored.expect("copying layers does not panic").map_err(|source| ImageError::Layout { source })
     }
 
@@ -166,12 +172,12 @@ impl ImageSource for RegistryImages {
         stop: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), ImageError>> {
         async move {
+            let progress: Arc<dyn TransferProgress> = Arc::new(Forwarded(Arc::clone(progress)));
             let remote = match &base.place {
                 ImagePlace::Store => return Ok(()),
-                ImagePlace::Layout(image) => return self.take_layers(Arc::clone(image)).await,
+                ImagePlace::Layout(image) => return self.take_layers(Arc::clone(image), progress, stop).await,
                 ImagePlace::Registry(remote) => remote,
             };
-            let progress: Arc<dyn TransferProgress> = Arc::new(Forwarded(Arc::clone(progress)));
             let transfer = Transfer { store: self.store.clone(), client: Arc::clone(&self.client), progress };
             let stored = tokio::select! {
                 stored = transfer.store_image(remote) => stored,

@@ -21,6 +21,7 @@
 //! | `sandbox.rs`, `rootfs.rs` | RUN's way to the runtime |
 //! | `lent.rs`, `mask.rs` | the secrets and agents that it may use, and secrets in what it writes |
 //! | `export.rs`, `transfer.rs` | the image in the store, and between store and registry |
+//! | `image_archive/` | images in archives and directories: save, load, import |
 //!
 //! Invariants: a library prints nothing and reads no environment; a step's result depends on nothing that is not in its key.
 
@@ -41,12 +42,12 @@ mod export;
 mod fetch;
 mod file_tree;
 mod graph;
+mod image_archive;
 mod images;
 mod layer_writer;
 mod lent;
 mod mask;
 mod named_context;
-mod oci_layout;
 mod ops;
 mod plan;
 mod progress;
@@ -80,12 +81,15 @@ pub use graph::{
     Archives, Copy, CopyFrom, CopySource, Exec, FileAction, Graph, Ground, HostEntry, InlineFile, Node, NodeId, Op,
     Parents, RunNetwork, RunSecurity, Source, TreeName,
 };
+pub use image_archive::{
+    ArchivedImage, ImageArchive, ImageArchiveError, ImageLayout, Import, ImportError, LayoutName, LoadError,
+    LoadedImage, LoadedName, SaveError, SaveFormat, SaveTo, SavedImage, import, load, save,
+};
 pub use images::{BaseImage, ImageError, ImagePlace, ImageSource, Pull, RegistryImages};
 pub use lent::{Lent, Secret};
 pub use named_context::{NamedContext, NamedContexts};
-pub use oci_layout::{LayoutError, LayoutImage, LayoutName, OciLayout};
 pub use ops::StepError;
-pub use plan::{Plan, PlanError, PlanOptions, PlanProblem, plan};
+pub use plan::{ChangeError, Plan, PlanError, PlanOptions, PlanProblem, change_config, plan};
 pub use progress::{Event, Progress};
 pub use remote::{Pin, Pinned, Remote, RemoteError, RemoteFiles};
 pub use resolve::{

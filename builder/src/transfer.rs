@@ -257,9 +257,9 @@ impl BlobWriter for CountedWriter {
 }
 
 /// The store as a source that tells how much was read from it.
-struct CountedSource {
-    inner: Store,
-    progress: Arc<dyn TransferProgress>,
+pub(crate) struct CountedSource {
+    pub(crate) inner: Store,
+    pub(crate) progress: Arc<dyn TransferProgress>,
 }
 
 impl BlobSource for CountedSource {

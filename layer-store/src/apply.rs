@@ -31,6 +31,7 @@ use crate::driver::Driver;
 use crate::file_error::failed;
 use crate::index::IndexFault;
 use crate::layers::{Form, LayerRecord};
+use crate::spool::SpooledFile;
 use crate::tar_form::{self, TAR};
 use crate::{DriverError, FileError, LayerError, Store, sys};
 
@@ -98,6 +99,36 @@ impl Store {
             }
         }
         Ok(self.note_blob(diff_id, layer)?)
+    }
+
+    /// Makes a layer of a tar that was written by others and came without a blob, and keeps it: its bytes cannot be made again.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply), but for the blob.
+    pub fn apply_tar(&self, tar: &SpooledFile, diff_id: &DiffId) -> Result<(), ApplyError> {
+        check(DiffId(tar.digest().clone()), diff_id)?;
+        if self.layer(diff_id).is_ok() {
+            return Ok(());
+        }
+        let scratch = self.scratch("layer")?;
+        tar.link(&scratch.directory.join(TAR))?;
+        let indexed = match self.driver()?.driver {
+            Driver::Erofs => tar_form::index(tar.open()?, tar.size(), diff_id, &self.0.indexing)?.ok(),
+            Driver::Tree => None,
+        };
+        let record = match indexed {
+            Some((record, image)) => {
+                tar_form::write_index(&scratch.directory, &image)?;
+                LayerRecord { diff_id: diff_id.clone(), tar_size: tar.size(), form: Form::Tar, ..record }
+            }
+            None => {
+                let record = self.unpack_layer(&scratch.directory, tar.open()?, diff_id)?;
+                LayerRecord { form: Form::Both, ..record }
+            }
+        };
+        self.place_layer(&scratch.directory, &record)?;
+        Ok(())
     }
 
     /// Waits until nobody else applies this blob.

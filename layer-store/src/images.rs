@@ -15,7 +15,7 @@ use crate::{FileError, LayerError, RecordError, Store, record};
 use oci::BlobError;
 
 /// Layers of one image, at most.
-pub(crate) const MAX_LAYERS: usize = 500;
+pub const MAX_LAYERS: usize = 500;
 
 /// An image: the digest of its config.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

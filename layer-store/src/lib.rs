@@ -15,7 +15,8 @@
 //! | `layers`, `apply`, `tree_tar`, `compress`, `encoding` | layers, from a blob to a tree and back |
 //! | `tar_layer`, `tar_output` | layers that are written as tars |
 //! | `driver`, `tar_form`, `index`, `erofs`, `tree_form` | how layers that are tars are mounted: through an index, or as trees |
-//! | `unpack` | archives that are no layers |
+//! | `unpack`, `archive_files`, `archive_writer` | archives that are no layers |
+//! | `spool` | bytes whose digest is not known before they have passed |
 //! | `snapshot`, `overlay`, `implied`, `scratch` | mounted stacks of layers |
 //! | `files` | the files of a stack without a mount |
 //! | `cache_mounts` | directories that stay between builds |
@@ -34,6 +35,8 @@
 extern crate self as layer_store;
 
 mod apply;
+mod archive_files;
+mod archive_writer;
 mod blob_writer;
 mod blobs;
 mod cache;
@@ -67,6 +70,7 @@ mod remove_tree;
 mod scratch;
 mod snapshot;
 mod sockets;
+mod spool;
 mod store;
 mod sys;
 mod tags;
@@ -83,6 +87,8 @@ mod volume_name;
 mod volumes;
 
 pub use apply::{ApplyError, TarError};
+pub use archive_files::{ArchiveError, ArchiveFile, ArchiveFiles, RefusedEntry};
+pub use archive_writer::ArchiveWriter;
 pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
 pub use cache_items::CacheItemKind;
 pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
@@ -93,7 +99,7 @@ pub use encoding::{Compression, Encoding, EncodingError};
 pub use file_error::{FileError, RecordError};
 pub use files::{LayerFile, LayerFileKind, LayerFiles, LayerFilesError};
 pub use find::FindError;
-pub use images::{Image, ImageError, ImageId};
+pub use images::{Image, ImageError, ImageId, MAX_LAYERS};
 pub use layers::{Form, LayerError, LayerRecord, Skipped};
 pub use limit_cache::LimitedCache;
 pub use listed_images::ListedImage;
@@ -102,6 +108,7 @@ pub use prune::{Freed, FreedKind, LabelFilter, Prune, PruneCache, PruneError, Pr
 pub use remove_image::RemoveError;
 pub use scratch::ScratchDirectory;
 pub use snapshot::{ActiveSnapshot, FrozenLayer, Lower, SealError, Skeleton, SnapshotError, View};
+pub use spool::{SpoolError, SpooledFile};
 pub use store::{OpenError, Store};
 pub use tags::TagError;
 pub use tar_layer::{TarEntry, TarKind, TarLayer, TarLayerError};

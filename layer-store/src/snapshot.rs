@@ -18,7 +18,7 @@
 //! - A frozen layer may be a lower layer of mounts before it has a diff ID: `seal` renames it, which mounts do not notice.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,7 +109,7 @@ pub struct ActiveSnapshot {
 #[derive(Debug)]
 pub struct View {
     mounted: Mounted,
-    _scratch: Scratch,
+    scratch: Scratch,
     _layers: Vec<Lower>,
 }
 
@@ -187,7 +187,7 @@ impl Store {
             lower.push(open(&scratch.make("bottom")?)?);
         }
         let mounted = self.mount(&lower, None, &top)?;
-        Ok(View { mounted, _scratch: scratch, _layers: layers.to_vec() })
+        Ok(View { mounted, scratch, _layers: layers.to_vec() })
     }
 
     fn mount(&self, lower: &[OwnedFd], upper: Option<(&Path, &Path)>, target: &Path) -> Result<Mounted, SnapshotError> {
@@ -364,6 +364,18 @@ impl View {
     /// Returns where the stack is mounted.
     pub fn path(&self) -> &Path {
         &self.mounted.target
+    }
+
+    /// Writes everything that is there as a tar, in the format of layers: of the same files, the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeTarError`] with the file that cannot be read, or when `output` takes no more.
+    pub fn write_tar(&self, output: &mut impl Write) -> Result<(), TreeTarError> {
+        let unreadable = |error: FileError| TreeTarError::Read { path: error.path, source: error.source };
+        let xattrs = self.scratch.store.overlay_xattrs().map_err(unreadable)?;
+        let tree = open(self.path()).map_err(unreadable)?;
+        tree_tar::write(&tree, xattrs, output).map(drop)
     }
 }
 

@@ -143,14 +143,8 @@ impl Store {
         sys::flock(&directory, FlockOperation::LockExclusive).map_err(failed("lock", &path))?;
         let record = self.read_layer(diff_id)?;
         let Some(tar) = self.open_layer_tar(diff_id)? else { return Ok(None) };
-        let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
-        let made = index_of(Entries::with_buffer(tar.into_inner(), HEADERS), Entries::pass_content, &self.0.indexing);
-        let made = made.and_then(|index| index.finish(record.tar_size).map_err(NoIndex::Fault));
-        let image = match made {
-            Ok((_, image)) => image,
-            Err(NoIndex::Fault(IndexFault::Unsuitable(_))) => return Ok(None),
-            Err(NoIndex::Fault(IndexFault::Apply(error))) => return Err(error),
-            Err(NoIndex::Tar(source)) => return Err(broken(source)),
+        let Ok((_, image)) = index(tar.into_inner(), record.tar_size, diff_id, &self.0.indexing)? else {
+            return Ok(None);
         };
         let scratch = self.scratch("index")?;
         write_index(&scratch.directory, &image)?;
@@ -174,6 +168,22 @@ impl Store {
                 Err(error) => return Err(failed("open", &path)(error).into()),
             }
         }
+    }
+}
+
+/// Indexes a tar of `size` bytes that is a file, passing over its contents.
+pub(crate) fn index(
+    tar: File,
+    size: u64,
+    diff_id: &DiffId,
+    indexing: &Indexing,
+) -> Result<Result<(LayerRecord, IndexImage), Unsuitable>, ApplyError> {
+    let made = index_of(Entries::with_buffer(tar, HEADERS), Entries::pass_content, indexing);
+    match made.and_then(|index| index.finish(size).map_err(NoIndex::Fault)) {
+        Ok(made) => Ok(Ok(made)),
+        Err(NoIndex::Fault(IndexFault::Unsuitable(why))) => Ok(Err(why)),
+        Err(NoIndex::Fault(IndexFault::Apply(error))) => Err(error),
+        Err(NoIndex::Tar(source)) => Err(ApplyError::Tar { diff_id: diff_id.clone(), source }),
     }
 }
 

@@ -12,7 +12,6 @@ mod access;
 mod call;
 mod context;
 mod dockerfile;
-mod input;
 mod named_context;
 
 use std::collections::BTreeMap;

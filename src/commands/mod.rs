@@ -7,17 +7,21 @@ mod build;
 mod builder_prune;
 mod context_ls;
 mod doctor;
+mod export;
 mod history;
 mod image_prune;
 mod images;
+mod import;
 mod info;
 mod inspect;
+mod load;
 mod login;
 mod logout;
 mod pull;
 mod push;
 mod rmi;
 mod run;
+mod save;
 mod system_df;
 mod system_prune;
 mod tag;
@@ -32,17 +36,21 @@ pub(crate) use build::{Access, BuildArgs, NoDockerfile};
 pub(crate) use builder_prune::BuilderPruneArgs;
 pub(crate) use context_ls::ContextLsArgs;
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use export::ExportArgs;
 pub(crate) use history::HistoryArgs;
 pub(crate) use image_prune::ImagePruneArgs;
 pub(crate) use images::ImagesArgs;
+pub(crate) use import::ImportArgs;
 pub(crate) use info::InfoArgs;
 pub(crate) use inspect::{InspectArgs, NoSuchObject};
+pub(crate) use load::LoadArgs;
 pub(crate) use login::LoginArgs;
 pub(crate) use logout::LogoutArgs;
 pub(crate) use pull::PullArgs;
 pub(crate) use push::PushArgs;
 pub(crate) use rmi::{RmiArgs, SeveralNames};
 pub(crate) use run::RunArgs;
+pub(crate) use save::SaveArgs;
 pub(crate) use system_df::DfArgs;
 pub(crate) use system_prune::SystemPruneArgs;
 pub(crate) use tag::TagArgs;
@@ -72,6 +80,10 @@ pub(crate) fn run(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Rmi(args) => rmi::rmi(&args, session),
         Command::Pull(args) => pull::pull(&args, session),
         Command::Push(args) => push::push(&args, session),
+        Command::Save(args) => save::save(&args, session),
+        Command::Load(args) => load::load(&args, session),
+        Command::Import(args) => import::import(&args, session),
+        Command::Export(args) => export::export(&args, session),
         Command::Login(args) => login::login(&args, session),
         Command::Logout(args) => logout::logout(&args, session),
         Command::Version(args) => version::version(&args),

@@ -76,7 +76,7 @@ pub(crate) fn pull_image(
 }
 
 /// Refuses an image for another platform than the one that was asked for; whoever asked for none gets what there is.
-fn check_platform(actual: &Platform, wanted: Option<&Platform>) -> anyhow::Result<()> {
+pub(super) fn check_platform(actual: &Platform, wanted: Option<&Platform>) -> anyhow::Result<()> {
     match wanted {
         Some(wanted) if !actual.runs_on(wanted) => {
             anyhow::bail!("the image is for {}, not for {wanted}", shown(&actual.to_string()))

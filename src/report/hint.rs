@@ -2,9 +2,14 @@
 
 use std::error::Error;
 
-use builder::{BuildError, CopyError, PlanError, PlanProblem, ResolveProblem, SandboxError, SelectError, StepError};
+use builder::{
+    BuildError, CopyError, ImageArchiveError, LoadError, PlanError, PlanProblem, ResolveProblem, SandboxError,
+    SelectError, StepError,
+};
 use http_transport::{At, ExchangeError};
-use layer_store::{ApplyError, FindError, OpenError, RemoveError, SealError, TarLayerError, TreeTarError, VolumeError};
+use layer_store::{
+    ApplyError, ArchiveError, FindError, OpenError, RemoveError, SealError, TarLayerError, TreeTarError, VolumeError,
+};
 use registry_client::{LoginError, RequestError};
 use runtime::network::PublishError;
 use runtime::{CgroupError, CommandProblem, EnterError, ExitStatus, LimitHit, Obstacle, RunError};
@@ -127,6 +132,10 @@ fn of_store(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(VolumeError::NotFound { .. }) = find(error) {
         return Some("`wharf volume ls` lists the volumes that are there".to_owned());
+    }
+    use ImageArchiveError::{Archive, NotImages};
+    if let Some(LoadError::Archive(NotImages | Archive(ArchiveError::TooManyEntries))) = find(error) {
+        return Some("if it is a root file system, `wharf import` makes an image of it".to_owned());
     }
     match find::<FindError>(error)? {
         FindError::NotFound { .. } => Some(LIST.to_owned()),

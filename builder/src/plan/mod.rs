@@ -10,6 +10,7 @@
 //! - No I/O: the same input gives the same plan.
 //! - What the language has and this builder does not is refused here, by name and place, never skipped.
 
+mod change;
 mod config;
 mod copy;
 mod mount;
@@ -29,6 +30,7 @@ use crate::graph::{FileAction, Graph, HostEntry, NodeId, Op, RunNetwork, Source,
 use crate::images::BaseImage;
 use crate::resolve::{Base, Origin, Resolved, ResolvedInstruction, ResolvedStage};
 use crate::spanned::Spanned;
+pub use change::{ChangeError, change_config};
 pub(crate) use run::is_proxy;
 use stage::StageState;
 

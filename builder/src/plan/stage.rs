@@ -41,6 +41,11 @@ impl StageState {
         if !config.config.env.iter().any(|entry| entry.starts_with("PATH=")) {
             config.config.env.push(DEFAULT_PATH.to_owned());
         }
+        Self::of_config(top, config)
+    }
+
+    /// Begins with a config as it is.
+    pub(super) fn of_config(top: NodeId, config: ImageConfig) -> Self {
         let mut state = Self { top, config, history: Vec::new(), scope: Scope::default(), has_cmd: false };
         state.enter_environment();
         state

@@ -17,7 +17,8 @@ pub(crate) trait Pieces {
 }
 
 /// Passes the bytes on to a writer.
-pub(super) struct PassOn<'a, W>(pub(super) &'a mut W);
+#[derive(Debug)]
+pub(crate) struct PassOn<'a, W>(pub(crate) &'a mut W);
 
 impl<W: Write> Pieces for PassOn<'_, W> {
     fn take(&mut self, piece: Vec<u8>, filled: usize) -> io::Result<Vec<u8>> {
@@ -44,7 +45,7 @@ pub(crate) enum ContentFault {
 }
 
 impl ContentFault {
-    pub(super) fn into_error(self, path: &[u8]) -> TreeTarError {
+    pub(crate) fn into_error(self, path: &[u8]) -> TreeTarError {
         match self {
             Self::Short => TreeTarError::Changed { path: shown(path) },
             Self::Read(source) => TreeTarError::Read { path: shown(path), source },

@@ -9,6 +9,7 @@ mod drivers;
 mod files;
 mod hostile;
 mod images;
+mod kept_tars;
 mod leases;
 mod listings;
 mod place;

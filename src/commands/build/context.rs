@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::dockerfile::read_limited;
-use super::input::{StandardInput, Stoppable};
 use crate::ending::Ending;
+use crate::input::{StandardInput, Stoppable};
 use crate::session::{Interrupt, Session};
 use crate::shown::shown;
 

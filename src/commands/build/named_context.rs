@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use builder::{BaseImage, ImagePlace, LayoutName, NamedContext, NamedContexts, OciLayout};
+use builder::{BaseImage, ImageLayout, ImagePlace, LayoutName, NamedContext, NamedContexts};
 use oci::{Platform, Reference};
 
 use super::context::{BuildContext, Kind, Opening};
@@ -59,7 +59,7 @@ fn open(name: &str, source: &str, platform: &Platform, opening: &Opening<'_>) ->
 /// Reads the image at `DIRECTORY[:TAG][@DIGEST]`.
 fn pinned(place: &str, platform: &Platform) -> anyhow::Result<NamedContext> {
     let (directory, layout_name) = layout_place(place)?;
-    let image = OciLayout::open(directory).and_then(|layout| layout.image(&layout_name, platform));
+    let image = ImageLayout::open(directory).and_then(|layout| layout.image(&layout_name, platform));
     let image = image.with_context(|| format!("cannot use the image layout `{}`", shown(place)))?;
     let name = format!("oci-layout://{}", shown(place));
     let (id, config) = (image.config.digest(), image.config.value().clone());

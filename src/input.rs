@@ -1,6 +1,6 @@
-//! Input that may be long in coming: reading it ends when the command is to stop.
+//! Input that may be long in coming, and output that may be long in going: both end when the command is to stop.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -11,15 +11,15 @@ const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Standard input, read without waiting for more than is there.
 #[derive(Debug)]
-pub(super) struct StandardInput {
-    pub(super) stop: CancellationToken,
+pub(crate) struct StandardInput {
+    pub(crate) stop: CancellationToken,
 }
 
-/// Bytes that are no longer read once the command is to stop.
+/// Bytes that are no longer read, or written, once the command is to stop.
 #[derive(Debug)]
-pub(super) struct Stoppable<R> {
-    pub(super) bytes: R,
-    pub(super) stop: CancellationToken,
+pub(crate) struct Stoppable<R> {
+    pub(crate) bytes: R,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Read for StandardInput {
@@ -43,6 +43,17 @@ impl<R: Read> Read for Stoppable<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         go_on(&self.stop)?;
         self.bytes.read(buffer)
+    }
+}
+
+impl<W: Write> Write for Stoppable<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        go_on(&self.stop)?;
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.bytes.flush()
     }
 }
 
