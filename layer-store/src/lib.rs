@@ -10,7 +10,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `store`, `lease`, `record` | the directory itself; what running commands hold; small JSON files |
+//! | `store`, `version`, `lease`, `record` | the directory itself, and its layout's version; what running commands hold; small JSON files |
 //! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
 //! | `layers`, `apply`, `tree_tar`, `compress` | layers, from a blob to a tree and back |
 //! | `tar_layer`, `tree_form` | layers that are written as tars, and their trees when somebody mounts them |
@@ -62,6 +62,7 @@ mod tree_form;
 mod tree_tar;
 mod unpack;
 mod usage;
+mod version;
 mod volume_fill;
 mod volume_name;
 mod volumes;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ROOT/                          0700
+//!   version.json                 of which version the layout is (see `version`)
 //!   blobs/sha256/<hex>           bytes as received or as pushed
 //!   layers/<diff-id hex>/        tree/ or layer.tar, record.json, implied-<chain hex>/ (see `implied`)
 //!   images/<hex>.json            one image: config digest, layers, manifests
@@ -29,7 +30,8 @@ use crate::file_error::failed;
 use crate::files::TarIndexes;
 use crate::lease::{self, Lease};
 use crate::overlay::OverlayXattrs;
-use crate::{CacheKey, FileError, ImageId, VolumeName};
+use crate::version::{self, Marked};
+use crate::{CacheKey, FileError, ImageId, RecordError, VolumeName};
 
 /// A directory of blobs, layers, images, tags and cache records.
 ///
@@ -50,6 +52,10 @@ pub(crate) struct Inner {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each message says what its variant means")]
 pub enum OpenError {
+    #[error("`{}` is a store of version {version}, and this program reads stores up to version {known}", .root.display())]
+    Newer { root: PathBuf, version: u32, known: u32 },
+    #[error("the version of the store cannot be read")]
+    Version(#[from] RecordError),
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -76,9 +82,11 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`OpenError::File`] when the directory cannot be made or read.
+    /// [`OpenError::Newer`] for a store of a later version of this program, [`OpenError::File`] when the directory cannot be made
+    /// or read.
     pub fn open(root: &Path) -> Result<Self, OpenError> {
         let root = std::path::absolute(root).map_err(failed("find", root))?;
+        let marked = version::check(&root)?;
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(&root).map_err(failed("make", &root))?;
@@ -87,12 +95,12 @@ impl Store {
             builder.create(&path).map_err(failed("make", &path))?;
         }
         lease::sweep(&root)?;
-        Ok(Self(Arc::new(Inner {
-            root,
-            lease: Mutex::new(None),
-            overlay_xattrs: Mutex::new(None),
-            tar_indexes: TarIndexes::default(),
-        })))
+        let (lease, overlay_xattrs) = (Mutex::new(None), Mutex::new(None));
+        let store = Self(Arc::new(Inner { root, lease, overlay_xattrs, tar_indexes: TarIndexes::default() }));
+        if marked == Marked::No {
+            store.mark_version()?;
+        }
+        Ok(store)
     }
 
     /// Returns the store's directory.

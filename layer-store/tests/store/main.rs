@@ -14,4 +14,5 @@ mod snapshots;
 mod tar;
 mod tar_layers;
 mod unpack;
+mod version;
 mod volumes;
