@@ -18,14 +18,14 @@ pub(crate) mod tree;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use oci::{BlobError, BlobSource, Descriptor, DiffId, Hasher, MediaType};
+use oci::{Algorithm, BlobError, BlobSource, Descriptor, DiffId, Digest, Hasher, MediaType};
 
 use crate::file_error::failed;
 use crate::layers::{Form, LayerRecord};
 use crate::remove_tree::remove_tree;
 use crate::{FileError, LayerError, Store};
 
-use entries::Entries;
+pub(crate) use entries::Entries;
 pub use entries::TarError;
 use tree::TreeBuilder;
 
@@ -70,10 +70,7 @@ impl Store {
     pub fn apply(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
         match self.layer(diff_id) {
             Ok(record) if record.blobs.iter().any(|known| known.digest == layer.digest) => return Ok(()),
-            Ok(_) => {
-                let mut tar = self.open_tar(layer, diff_id)?;
-                finish(&mut tar, diff_id)?;
-            }
+            Ok(_) => self.verify_blob(layer, diff_id)?,
             // one whose record cannot be read is made anew
             Err(_) => {
                 let directory = self.temporary_directory("layer")?;
@@ -92,10 +89,27 @@ impl Store {
         let compression = compression.ok_or_else(|| ApplyError::MediaType { media_type: layer.media_type.clone() })?;
         let blob = BlobSource::open(self, layer)?;
         let tar = decompress::decompress(blob, compression).map_err(|error| unreadable(error, diff_id))?;
-        Ok(Hashing { inner: tar, hasher: Hasher::new(diff_id.0.algorithm()), size: 0 })
+        Ok(Hashing::new(tar, diff_id.0.algorithm()))
+    }
+
+    /// Reads a blob of this store to its end: it is what its digest says, and holds the layer `diff_id`.
+    pub(crate) fn verify_blob(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
+        finish(&mut self.open_tar(layer, diff_id)?, diff_id).map(drop)
     }
 
     fn apply_in(&self, directory: &Path, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
+        let record = self.unpack_layer(directory, layer, diff_id)?;
+        self.place_layer(directory, &record)?;
+        Ok(())
+    }
+
+    /// Unpacks a blob into `directory`, and returns the record of the layer that this is; nothing is visible yet.
+    pub(crate) fn unpack_layer(
+        &self,
+        directory: &Path,
+        layer: &Descriptor,
+        diff_id: &DiffId,
+    ) -> Result<LayerRecord, ApplyError> {
         let mut tar = self.open_tar(layer, diff_id)?;
         let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
         let tree = directory.join("tree");
@@ -108,9 +122,7 @@ impl Store {
         let record = builder.finish().map_err(|fault| fault.into_error(diff_id))?;
 
         let tar_size = finish(&mut tar, diff_id)?;
-        let record = LayerRecord { diff_id: diff_id.clone(), tar_size, form: Form::Tree, ..record };
-        self.place_layer(directory, &record)?;
-        Ok(())
+        Ok(LayerRecord { diff_id: diff_id.clone(), tar_size, form: Form::Tree, ..record })
     }
 }
 
@@ -133,10 +145,21 @@ fn unreadable(error: io::Error, diff_id: &DiffId) -> ApplyError {
 }
 
 /// Hashes and counts what is read.
-struct Hashing<R> {
+pub(crate) struct Hashing<R> {
     inner: R,
     hasher: Hasher,
     size: u64,
+}
+
+impl<R> Hashing<R> {
+    pub(crate) fn new(inner: R, algorithm: Algorithm) -> Self {
+        Self { inner, hasher: Hasher::new(algorithm), size: 0 }
+    }
+
+    /// Returns the digest of what was read.
+    pub(crate) fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {

@@ -62,7 +62,7 @@ pub struct CacheMount {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct CacheMountRecord {
+pub(crate) struct CacheMountRecord {
     #[serde(flatten)]
     spec: CacheMountSpec,
     number: u32,

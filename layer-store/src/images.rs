@@ -97,6 +97,12 @@ pub(crate) struct KnownManifest {
 }
 
 impl ImageRecord {
+    fn new(id: ImageId, layers: Vec<DiffId>) -> Self {
+        let stored = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let stored = u64::try_from(stored.as_nanos()).unwrap_or(u64::MAX);
+        Self { id, layers, manifests: Vec::new(), repo_digests: Vec::new(), stored }
+    }
+
     /// Returns every blob that the image needs to be pushed as it came.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Digest> {
         let manifests = self.manifests.iter();
@@ -129,13 +135,20 @@ impl Store {
         self.hold(Held::Image(id.clone()), &path)?;
         // one that cannot be read is written anew
         if !matches!(record::read::<ImageRecord>(&path), Ok(Some(known)) if known.id == id) {
-            let stored = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let stored = u64::try_from(stored.as_nanos()).unwrap_or(u64::MAX);
-            let (manifests, repo_digests) = (Vec::new(), Vec::new());
-            let record = ImageRecord { id: id.clone(), layers, manifests, repo_digests, stored };
-            self.write_record(&path, &record)?;
+            self.write_record(&path, &ImageRecord::new(id.clone(), layers))?;
         }
         Ok(id)
+    }
+
+    /// Writes an image's record anew from its config; what else can be read of it is kept.
+    pub(crate) fn rewrite_image(&self, id: &ImageId) -> Result<(), ImageError> {
+        let layers = self.config(id)?.value().rootfs.diff_ids.clone();
+        let _lock = crate::lease::StoreLock::exclusive(self.root())?;
+        let record = match self.read_image(id) {
+            Ok(known) => ImageRecord { layers, ..known },
+            Err(_) => ImageRecord::new(id.clone(), layers),
+        };
+        Ok(self.write_record(&self.image_path(id), &record)?)
     }
 
     /// Notes a manifest of the image: it came from, or went to, `name`.

@@ -170,6 +170,17 @@ impl Store {
         self.replace_broken_layer(directory, &path)
     }
 
+    /// Makes a finished layer visible in the place of one that is broken, or gone.
+    pub(crate) fn replace_layer(&self, directory: &Path, record: &LayerRecord) -> Result<(), FileError> {
+        let path = self.layer_path(&record.diff_id);
+        if !exists(&path)? {
+            return self.place_layer(directory, record).map(drop);
+        }
+        self.write_record(&directory.join("record.json"), record)?;
+        self.hold(Held::Layer(record.diff_id.clone()), &path)?;
+        self.replace_broken_layer(directory, &path).map(drop)
+    }
+
     fn replace_broken_layer(&self, directory: &Path, path: &Path) -> Result<bool, FileError> {
         let trash = self.temporary("trash")?;
         {

@@ -22,6 +22,7 @@
 //! | `volumes`, `volume_name`, `volume_fill` | named volumes of containers, and what an image puts into them |
 //! | `copy_up` | what volumes and caches start with |
 //! | `usage`, `needs`, `prune`, `remove_image`, `remove_tree` | looking after the store |
+//! | `check` | whether it is whole, and what mends it |
 //!
 //! Invariants: nothing is visible before it is complete (written in `tmp/`, then renamed); no index is shared, so an unreadable
 //! file costs only what it describes; the digits of a digest, of a cache key, names of volumes, and generated names are all that
@@ -34,6 +35,7 @@ mod blob_writer;
 mod blobs;
 mod cache;
 mod cache_mounts;
+mod check;
 mod compress;
 mod contexts;
 mod copy_up;
@@ -70,6 +72,7 @@ mod volumes;
 pub use apply::{ApplyError, TarError};
 pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
 pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
+pub use check::{CheckError, Checked, Depth, Fault, MendError, Problem, Repair, Repaired, SubjectKind};
 pub use compress::CompressError;
 pub use copy_up::{CopyUp, CopyUpError};
 pub use file_error::{FileError, RecordError};

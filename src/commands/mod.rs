@@ -17,6 +17,7 @@ mod pull;
 mod push;
 mod rmi;
 mod run;
+mod system_check;
 mod system_df;
 mod tag;
 mod version;
@@ -40,6 +41,7 @@ pub(crate) use pull::PullArgs;
 pub(crate) use push::PushArgs;
 pub(crate) use rmi::{RmiArgs, SeveralNames};
 pub(crate) use run::RunArgs;
+pub(crate) use system_check::SystemCheckArgs;
 pub(crate) use system_df::DfArgs;
 pub(crate) use tag::TagArgs;
 pub(crate) use version::VersionArgs;
@@ -75,6 +77,7 @@ pub(crate) fn run(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Image { command: ImageCommand::Prune(args) } => image_prune::image_prune(&args, session),
         Command::Builder { command: BuilderCommand::Prune(args) } => builder_prune::builder_prune(&args, session),
         Command::Context { command: ContextCommand::Ls(args) } => context_ls::context_ls(&args, session),
+        Command::System { command: SystemCommand::Check(args) } => system_check::system_check(&args, session),
         Command::System { command: SystemCommand::Df(args) } => system_df::system_df(&args, session),
         Command::Volume { command } => volume(command, session),
         Command::Image { .. } | Command::Builder { .. } => unreachable!("the command has its short name"),

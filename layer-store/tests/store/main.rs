@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod apply;
+mod check;
 mod files;
 mod hostile;
 mod images;

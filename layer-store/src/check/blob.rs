@@ -1,0 +1,50 @@
+//! Examines blobs: the bytes under a digest.
+//!
+//! A blob is its digest: one with other bytes is none, whoever needs it, and can be received again once it is gone.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use oci::{Algorithm, Descriptor, Digest};
+
+use super::place::look;
+use super::{Depth, Fault, Problem, Repair, Subject, Survey};
+use crate::apply::Hashing;
+use crate::file_error::failed;
+use crate::lease::no_follow;
+use crate::{FileError, Store};
+
+impl Store {
+    pub(super) fn examine_blob(&self, digest: &Digest, survey: &Survey) -> Result<Option<Problem>, FileError> {
+        let path = self.blob_path(digest);
+        let Some(metadata) = look(&path)? else { return Ok(None) };
+        let has_size = survey.sizes.get(digest).is_none_or(|size| *size == metadata.len());
+        // only its bytes are evidence enough to remove it
+        if survey.depth == Depth::Quick && has_size {
+            return Ok(None);
+        }
+        let fault = match hash(&path, digest.algorithm()) {
+            Ok(actual) if actual == *digest => return Ok(None),
+            Ok(actual) => Fault::Bytes { actual },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => Fault::Unreadable(failed("read", &path)(error)),
+        };
+        Ok(Some(Problem::new(&Subject::Blob(digest.clone()), fault, Repair::Remove)))
+    }
+
+    /// Tells whether the blob is here with its size.
+    pub(super) fn has_blob(&self, blob: &Descriptor) -> bool {
+        let path = self.blob_path(&blob.digest);
+        std::fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == blob.size)
+    }
+}
+
+/// Computes the digest of a file.
+pub(super) fn hash(path: &Path, algorithm: Algorithm) -> io::Result<Digest> {
+    let file = OpenOptions::new().read(true).custom_flags(no_follow()).open(path)?;
+    let mut bytes = Hashing::new(file, algorithm);
+    io::copy(&mut bytes, &mut io::sink())?;
+    Ok(bytes.finish())
+}

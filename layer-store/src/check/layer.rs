@@ -1,0 +1,185 @@
+//! Examines layers, in each form that they are kept in.
+//!
+//! | kept as | is whole when |
+//! |---|---|
+//! | tar | its bytes have the diff ID |
+//! | tree that we wrote | its files as a tar have the diff ID |
+//! | tree of a tar that others wrote | it is the same tree as their blob, which has the diff ID, unpacked once more |
+//! | tar and tree | both of it |
+//!
+//! - Which trees others wrote is told by no record: a tree without the diff ID is compared with what the layer's blobs hold.
+//! - Without any of these blobs nobody can tell; without a record of any, the tree is ours, and broken.
+//! - Parts that the record does not speak of are what a killed command left; they are replaced or go with the layer.
+//!
+//! What a layer is made from again: a blob that its record, or the manifest of an image, names.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use oci::{Descriptor, DiffId, Hasher};
+
+use super::blob::hash;
+use super::place::look;
+use super::{Depth, Fault, Problem, Repair, Subject, Survey, Verdict};
+use crate::apply::Entries;
+use crate::apply::tree::TreeBuilder;
+use crate::file_error::failed;
+use crate::images::KnownManifest;
+use crate::layers::{Form, LayerRecord};
+use crate::tar_layer::TAR;
+use crate::{ApplyError, FileError, ImageId, LayerError, Store, sys, tree_tar};
+
+impl Store {
+    pub(super) fn examine_layer(&self, diff_id: &DiffId, survey: &Survey) -> Result<Verdict, FileError> {
+        let needed = survey.needed.layers.contains(diff_id);
+        let is_here = look(&self.layer_path(diff_id))?.is_some();
+        let (record, fault) = match self.read_layer(diff_id) {
+            Ok(record) => {
+                let fault = self.missing_part(&record)?;
+                (Some(record), fault)
+            }
+            Err(LayerError::Record { source, .. }) => (None, Some(Fault::Record(source))),
+            // what nobody needs is what a removal has left
+            Err(LayerError::NotFound { .. }) if !needed => (None, None),
+            Err(LayerError::NotFound { .. }) if is_here => (None, Some(Fault::NoRecord)),
+            Err(LayerError::NotFound { .. }) => (None, Some(Fault::NotHere)),
+            Err(LayerError::File(error)) => return Err(error),
+        };
+        let verdict = match (fault, record) {
+            (Some(fault), record) => Err(self.broken(diff_id, fault, record.as_ref(), survey)),
+            (None, Some(record)) if survey.depth == Depth::Whole => self.examine_bytes(&record, needed, survey),
+            (None, _) => Ok(Verdict::Whole),
+        };
+        Ok(verdict.unwrap_or_else(Verdict::Problem))
+    }
+
+    /// Finds what the record speaks of and is not here.
+    fn missing_part(&self, record: &LayerRecord) -> Result<Option<Fault>, FileError> {
+        let path = self.layer_path(&record.diff_id);
+        if record.form.has_tree() && !look(&path.join("tree"))?.is_some_and(|tree| tree.is_dir()) {
+            return Ok(Some(Fault::Part { name: "tree" }));
+        }
+        if !record.form.has_tar() {
+            return Ok(None);
+        }
+        let (expected, tar) = (record.tar_size, look(&path.join(TAR))?);
+        Ok(match tar.map(|tar| tar.len()) {
+            None => Some(Fault::Part { name: TAR }),
+            Some(actual) => (actual != expected).then_some(Fault::TarSize { expected, actual }),
+        })
+    }
+
+    fn examine_bytes(&self, record: &LayerRecord, needed: bool, survey: &Survey) -> Result<Verdict, Problem> {
+        let diff_id = &record.diff_id;
+        let broken = |fault| self.broken(diff_id, fault, Some(record), survey);
+        let unreadable = |path: &Path| {
+            let path = path.to_owned();
+            move |error: io::Error| Fault::Unreadable(failed("read", &path)(error))
+        };
+        let path = self.layer_path(diff_id);
+        let (tar, tree) = (path.join(TAR), path.join("tree"));
+        if record.form.has_tar() {
+            let actual = hash(&tar, diff_id.0.algorithm()).map_err(unreadable(&tar)).map_err(broken)?;
+            if actual != diff_id.0 {
+                return Err(broken(Fault::Tar { actual: DiffId(actual) }));
+            }
+        }
+        if !record.form.has_tree() {
+            return Ok(Verdict::Whole);
+        }
+        let actual = self.hash_tree(diff_id, &tree).map_err(unreadable(&tree)).map_err(broken)?;
+        if actual == *diff_id {
+            return Ok(Verdict::Whole);
+        }
+        let Some(expected) = self.unpacked_again(record) else {
+            let is_ours = record.form == Form::Tree && record.blobs.is_empty();
+            return match is_ours && needed {
+                true => Err(broken(Fault::Tree { actual })),
+                // of a pull that was killed before it said what it unpacked
+                false if record.blobs.is_empty() => Ok(Verdict::Whole),
+                false => Ok(Verdict::Unverified),
+            };
+        };
+        if actual == expected { Ok(Verdict::Whole) } else { Err(broken(Fault::TreeDiffers)) }
+    }
+
+    /// Returns what a tree of the layer hashes to, made once more from its tar or from a blob; `None` when there is none that is right.
+    fn unpacked_again(&self, record: &LayerRecord) -> Option<DiffId> {
+        let scratch = self.scratch("check").ok()?;
+        let made = if record.form.has_tar() {
+            self.unpack_tar_again(record, &scratch.make("tree").ok()?).ok()
+        } else {
+            let mut here = record.blobs.iter().filter(|blob| self.has_blob(blob));
+            here.find_map(|blob| {
+                let directory = scratch.make(blob.digest.hex()).ok()?;
+                self.unpack_layer(&directory, blob, &record.diff_id).ok()?;
+                Some(directory.join("tree"))
+            })
+            .map(|tree| drop(std::fs::rename(tree, scratch.directory.join("tree"))))
+        };
+        made.and_then(|()| self.hash_tree(&record.diff_id, &scratch.directory.join("tree")).ok())
+    }
+
+    fn unpack_tar_again(&self, record: &LayerRecord, tree: &Path) -> Result<(), ApplyError> {
+        let diff_id = &record.diff_id;
+        let tar = self.layer_path(diff_id).join(TAR);
+        let file = std::fs::File::open(&tar).map_err(failed("open", &tar))?;
+        let mut builder = TreeBuilder::new(tree, self.overlay_xattrs()?)?;
+        let mut entries = Entries::new(file);
+        let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
+        while let Some(entry) = entries.next().map_err(broken)? {
+            builder.add(&entry, &mut entries).map_err(|fault| fault.into_error(diff_id))?;
+        }
+        builder.finish().map(drop).map_err(|fault| fault.into_error(diff_id))
+    }
+
+    fn hash_tree(&self, diff_id: &DiffId, tree: &Path) -> io::Result<DiffId> {
+        let directory = sys::open_directory(tree)?;
+        let xattrs = self.overlay_xattrs().map_err(io::Error::other)?;
+        let mut bytes = HashOnly(Hasher::new(diff_id.0.algorithm()));
+        tree_tar::write(&directory, xattrs, &mut bytes).map_err(io::Error::other)?;
+        Ok(DiffId(bytes.0.finish()))
+    }
+
+    /// Describes a broken layer, and finds what mends it.
+    fn broken(&self, diff_id: &DiffId, fault: Fault, record: Option<&LayerRecord>, survey: &Survey) -> Problem {
+        let is_right = |blob: &Descriptor| survey.depth == Depth::Quick || self.verify_blob(blob, diff_id).is_ok();
+        let of_record = record.into_iter().flat_map(|record| record.blobs.iter().cloned());
+        let mut blobs = of_record.filter(|blob| self.has_blob(blob)).chain(self.blobs_of_layer(diff_id, survey));
+        let images = || -> Vec<ImageId> { images_of(diff_id, survey).cloned().collect() };
+        let repair = match blobs.find(is_right) {
+            Some(blob) => Repair::Apply(blob),
+            None if images().is_empty() => Repair::Remove,
+            None => Repair::RemoveWithImages(images()),
+        };
+        Problem::new(&Subject::Layer(diff_id.clone()), fault, repair)
+    }
+
+    /// Returns the blobs that are here and that manifests name in the place of the layer.
+    pub(super) fn blobs_of_layer(&self, diff_id: &DiffId, survey: &Survey) -> Vec<Descriptor> {
+        let records = images_of(diff_id, survey).filter_map(|id| self.read_image(id).ok());
+        let named = records.flat_map(|record| {
+            let of_manifest =
+                |known: KnownManifest| record.layers.clone().into_iter().zip(known.blobs.into_iter().skip(1));
+            record.manifests.into_iter().flat_map(of_manifest).collect::<Vec<_>>()
+        });
+        named.filter(|(layer, blob)| layer == diff_id && self.has_blob(blob)).map(|(_, blob)| blob).collect()
+    }
+}
+
+fn images_of<'a>(diff_id: &'a DiffId, survey: &'a Survey) -> impl Iterator<Item = &'a ImageId> {
+    survey.contents.images.iter().filter(|(_, needs)| needs.layers.contains(diff_id)).map(|(id, _)| id)
+}
+
+struct HashOnly(Hasher);
+
+impl Write for HashOnly {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
