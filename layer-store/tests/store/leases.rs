@@ -140,7 +140,13 @@ fn a_full_disk_is_named_and_leaves_nothing() {
             std::fs::read_dir(&path).map_or(vec![path], |inside| inside.map(|entry| entry.unwrap().path()).collect())
         });
         assert_eq!(tmp.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
-        // and what was there still works
+        // and what was there still works, also for a command that finds the disk full to its last byte
+        let mut filler = std::fs::File::create(directory.path().join("filler")).unwrap();
+        while std::io::Write::write(&mut filler, &[1; 4096]).is_ok_and(|written| written > 0) {}
+        let other = Store::open(store.root()).unwrap();
+        assert_eq!(other.read_blob(&kept.digest, small.len()).unwrap(), small);
+        assert!(other.put_blob(MediaType::OCI_LAYER, b"new").is_err());
+        drop(other);
         assert!(store.has_layer(&oci::DiffId(kept.digest)).unwrap());
         drop(store);
         rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
