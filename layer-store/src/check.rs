@@ -214,7 +214,7 @@ pub enum Repair {
     /// It is removed, and so are these images with their names, which cannot be used without it.
     RemoveWithImages(Vec<ImageId>),
     /// It is unpacked again from this blob, which is here.
-    Apply(Descriptor),
+    Apply(Box<Descriptor>),
     /// The image forgets this manifest, and goes out under another.
     ForgetManifest(Digest),
     /// Its record is written anew.
@@ -256,7 +256,7 @@ enum Verdict {
     Whole,
     /// Nothing can tell.
     Unverified,
-    Problem(Problem),
+    Problem(Box<Problem>),
 }
 
 /// What the store holds, and who needs it.
@@ -276,6 +276,10 @@ impl Store {
     ///
     /// [`CheckError::File`] when the store cannot be listed.
     pub fn check(&self, depth: Depth) -> Result<Checked, CheckError> {
+        if depth == Depth::Whole {
+            // what trees are read by: without it, nothing can be said of any
+            self.overlay_xattrs()?;
+        }
         let survey = self.survey(depth)?;
         let mut checked = Checked::default();
         for subject in &survey.subjects {
@@ -289,7 +293,7 @@ impl Store {
         for subject in suspects {
             let inode = place::look(&subject.path(self))?.map(|metadata| metadata.ino());
             match (self.examine(&subject, &again)?, subject) {
-                (Verdict::Problem(problem), _) => checked.problems.push(Problem { inode, ..problem }),
+                (Verdict::Problem(problem), _) => checked.problems.push(Problem { inode, ..*problem }),
                 (Verdict::Unverified, Subject::Layer(diff_id)) => checked.unverified.push(diff_id),
                 _ => {}
             }
@@ -353,6 +357,6 @@ impl Store {
             Subject::Volume(name) => self.examine_volume(name)?,
             Subject::Stray(path) => self.examine_stray(path)?,
         };
-        Ok(found.map_or(Verdict::Whole, Verdict::Problem))
+        Ok(found.map_or(Verdict::Whole, |problem| Verdict::Problem(Box::new(problem))))
     }
 }

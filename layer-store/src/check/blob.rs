@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use oci::{Algorithm, Descriptor, Digest};
+use rustix::io::Errno;
 
 use super::place::look;
 use super::{Depth, Fault, Problem, Repair, Subject, Survey};
@@ -29,7 +30,7 @@ impl Store {
             Ok(actual) if actual == *digest => return Ok(None),
             Ok(actual) => Fault::Bytes { actual },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => Fault::Unreadable(failed("read", &path)(error)),
+            Err(error) => unreadable(&path, error)?,
         };
         Ok(Some(Problem::new(&Subject::Blob(digest.clone()), fault, Repair::Remove)))
     }
@@ -39,6 +40,14 @@ impl Store {
         let path = self.blob_path(&blob.digest);
         std::fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == blob.size)
     }
+}
+
+/// Describes a file that cannot be read; an error that says nothing about the file is one of the check.
+pub(super) fn unreadable(path: &Path, error: io::Error) -> Result<Fault, FileError> {
+    const OF_THE_FILE: [Errno; 6] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+    let is_of_file = Errno::from_io_error(&error).is_none_or(|errno| OF_THE_FILE.contains(&errno));
+    let error = failed("read", path)(error);
+    if is_of_file { Ok(Fault::Unreadable(error)) } else { Err(error) }
 }
 
 /// Computes the digest of a file.

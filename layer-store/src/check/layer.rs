@@ -16,9 +16,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use oci::{Descriptor, DiffId, Hasher};
+use oci::{BlobError, Descriptor, DiffId, Hasher};
 
-use super::blob::hash;
+use super::blob::{hash, unreadable};
 use super::place::look;
 use super::{Depth, Fault, Problem, Repair, Subject, Survey, Verdict};
 use crate::apply::Entries;
@@ -27,7 +27,7 @@ use crate::file_error::failed;
 use crate::images::KnownManifest;
 use crate::layers::{Form, LayerRecord};
 use crate::tar_layer::TAR;
-use crate::{ApplyError, FileError, ImageId, LayerError, Store, sys, tree_tar};
+use crate::{ApplyError, FileError, ImageId, LayerError, Store, TreeTarError, sys, tree_tar};
 
 impl Store {
     pub(super) fn examine_layer(&self, diff_id: &DiffId, survey: &Survey) -> Result<Verdict, FileError> {
@@ -45,12 +45,13 @@ impl Store {
             Err(LayerError::NotFound { .. }) => (None, Some(Fault::NotHere)),
             Err(LayerError::File(error)) => return Err(error),
         };
-        let verdict = match (fault, record) {
-            (Some(fault), record) => Err(self.broken(diff_id, fault, record.as_ref(), survey)),
+        match (fault, record) {
+            (Some(fault), record) => {
+                Ok(Verdict::Problem(Box::new(self.broken(diff_id, fault, record.as_ref(), survey))))
+            }
             (None, Some(record)) if survey.depth == Depth::Whole => self.examine_bytes(&record, needed, survey),
             (None, _) => Ok(Verdict::Whole),
-        };
-        Ok(verdict.unwrap_or_else(Verdict::Problem))
+        }
     }
 
     /// Finds what the record speaks of and is not here.
@@ -69,38 +70,35 @@ impl Store {
         })
     }
 
-    fn examine_bytes(&self, record: &LayerRecord, needed: bool, survey: &Survey) -> Result<Verdict, Problem> {
+    fn examine_bytes(&self, record: &LayerRecord, needed: bool, survey: &Survey) -> Result<Verdict, FileError> {
         let diff_id = &record.diff_id;
-        let broken = |fault| self.broken(diff_id, fault, Some(record), survey);
-        let unreadable = |path: &Path| {
-            let path = path.to_owned();
-            move |error: io::Error| Fault::Unreadable(failed("read", &path)(error))
-        };
+        let broken = |fault| Ok(Verdict::Problem(Box::new(self.broken(diff_id, fault, Some(record), survey))));
         let path = self.layer_path(diff_id);
         let (tar, tree) = (path.join(TAR), path.join("tree"));
         if record.form.has_tar() {
-            let actual = hash(&tar, diff_id.0.algorithm()).map_err(unreadable(&tar)).map_err(broken)?;
-            if actual != diff_id.0 {
-                return Err(broken(Fault::Tar { actual: DiffId(actual) }));
+            match hash(&tar, diff_id.0.algorithm()) {
+                Ok(actual) if actual == diff_id.0 => {}
+                Ok(actual) => return broken(Fault::Tar { actual: DiffId(actual) }),
+                Err(error) => return broken(unreadable(&tar, error)?),
             }
         }
         if !record.form.has_tree() {
             return Ok(Verdict::Whole);
         }
-        let actual = self.hash_tree(diff_id, &tree).map_err(unreadable(&tree)).map_err(broken)?;
-        if actual == *diff_id {
-            return Ok(Verdict::Whole);
-        }
-        let Some(expected) = self.unpacked_again(record) else {
-            let is_ours = record.form == Form::Tree && record.blobs.is_empty();
-            return match is_ours && needed {
-                true => Err(broken(Fault::Tree { actual })),
-                // of a pull that was killed before it said what it unpacked
-                false if record.blobs.is_empty() => Ok(Verdict::Whole),
-                false => Ok(Verdict::Unverified),
-            };
+        let actual = match self.hash_tree(diff_id, &tree) {
+            Ok(Some(actual)) if actual == *diff_id => return Ok(Verdict::Whole),
+            Ok(actual) => actual,
+            Err(error) => return broken(unreadable(&tree, error)?),
         };
-        if actual == expected { Ok(Verdict::Whole) } else { Err(broken(Fault::TreeDiffers)) }
+        let is_ours = record.form == Form::Tree && record.blobs.is_empty();
+        match (actual, self.unpacked_again(record)) {
+            (Some(actual), Some(expected)) if actual == expected => Ok(Verdict::Whole),
+            (Some(_), Some(_)) => broken(Fault::TreeDiffers),
+            (Some(actual), None) if is_ours && needed => broken(Fault::Tree { actual }),
+            // of a pull that was killed before it said what it unpacked
+            (Some(_), None) if is_ours => Ok(Verdict::Whole),
+            _ => Ok(Verdict::Unverified),
+        }
     }
 
     /// Returns what a tree of the layer hashes to, made once more from its tar or from a blob; `None` when there is none that is right.
@@ -117,7 +115,7 @@ impl Store {
             })
             .map(|tree| drop(std::fs::rename(tree, scratch.directory.join("tree"))))
         };
-        made.and_then(|()| self.hash_tree(&record.diff_id, &scratch.directory.join("tree")).ok())
+        made.and_then(|()| self.hash_tree(&record.diff_id, &scratch.directory.join("tree")).ok().flatten())
     }
 
     fn unpack_tar_again(&self, record: &LayerRecord, tree: &Path) -> Result<(), ApplyError> {
@@ -133,22 +131,35 @@ impl Store {
         builder.finish().map(drop).map_err(|fault| fault.into_error(diff_id))
     }
 
-    fn hash_tree(&self, diff_id: &DiffId, tree: &Path) -> io::Result<DiffId> {
+    /// Hashes the tree as the tar that we would write of it; `None` for one that no tar of ours can hold.
+    fn hash_tree(&self, diff_id: &DiffId, tree: &Path) -> io::Result<Option<DiffId>> {
         let directory = sys::open_directory(tree)?;
         let xattrs = self.overlay_xattrs().map_err(io::Error::other)?;
         let mut bytes = HashOnly(Hasher::new(diff_id.0.algorithm()));
-        tree_tar::write(&directory, xattrs, &mut bytes).map_err(io::Error::other)?;
-        Ok(DiffId(bytes.0.finish()))
+        match tree_tar::write(&directory, xattrs, &mut bytes) {
+            Ok(_) => Ok(Some(DiffId(bytes.0.finish()))),
+            Err(TreeTarError::ReservedName { .. } | TreeTarError::XattrName { .. }) => Ok(None),
+            Err(TreeTarError::Read { source, .. }) => Err(source),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 
     /// Describes a broken layer, and finds what mends it.
     fn broken(&self, diff_id: &DiffId, fault: Fault, record: Option<&LayerRecord>, survey: &Survey) -> Problem {
-        let is_right = |blob: &Descriptor| survey.depth == Depth::Quick || self.verify_blob(blob, diff_id).is_ok();
+        // on a full disk nothing can be held or read aside: that proves nothing against a blob
+        let is_right = |blob: &Descriptor| {
+            survey.depth == Depth::Quick
+                || match self.verify_blob(blob, diff_id) {
+                    Err(ApplyError::Tar { .. } | ApplyError::DiffIdMismatch { .. }) => false,
+                    Err(ApplyError::Blob(error)) => matches!(error, BlobError::Io { .. }),
+                    _ => true,
+                }
+        };
         let of_record = record.into_iter().flat_map(|record| record.blobs.iter().cloned());
         let mut blobs = of_record.filter(|blob| self.has_blob(blob)).chain(self.blobs_of_layer(diff_id, survey));
         let images = || -> Vec<ImageId> { images_of(diff_id, survey).cloned().collect() };
         let repair = match blobs.find(is_right) {
-            Some(blob) => Repair::Apply(blob),
+            Some(blob) => Repair::Apply(Box::new(blob)),
             None if images().is_empty() => Repair::Remove,
             None => Repair::RemoveWithImages(images()),
         };

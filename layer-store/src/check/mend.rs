@@ -29,8 +29,6 @@ const ROUNDS: usize = 6;
 pub struct Repaired {
     /// What was examined; its problems are in the other lists.
     pub checked: Checked,
-    /// How many problems there were at first.
-    pub found: usize,
     /// What was wrong and is mended, in that order.
     pub mended: Vec<Problem>,
     /// What is still wrong, and what kept it from being mended.
@@ -46,6 +44,8 @@ pub enum MendError {
     Stray,
     #[error("a command that is running uses it")]
     InUse,
+    #[error("it has changed since it was examined")]
+    Changed,
     #[error("it is still wrong after its repair")]
     Again,
     #[error(transparent)]
@@ -69,7 +69,6 @@ impl Store {
     pub fn repair(&self, depth: Depth) -> Result<Repaired, CheckError> {
         let mut repaired = Repaired { checked: self.check(depth)?, ..Repaired::default() };
         let mut problems = std::mem::take(&mut repaired.checked.problems);
-        repaired.found = problems.len();
         for _ in 0..ROUNDS {
             for problem in problems {
                 if !self.is_still_wrong(&problem)? {
@@ -111,7 +110,10 @@ impl Store {
             (Repair::WriteRecord, Subject::Image(id)) => Ok(self.rewrite_image(id)?),
             (Repair::WriteRecord, Subject::Volume(name)) => Ok(self.rewrite_volume(name)?),
             (Repair::MakeData, Subject::Volume(name)) => Ok(make_data(&self.volume_path(name)).map(drop)?),
-            (Repair::RemoveWithImages(images), _) => {
+            (Repair::RemoveWithImages(images), subject) => {
+                if self.is_in_use(subject, &StoreLock::exclusive(self.root())?)? {
+                    return Err(MendError::InUse);
+                }
                 images.iter().try_for_each(|id| self.remove_broken_image(id))?;
                 self.take_away(problem)
             }
@@ -128,10 +130,11 @@ impl Store {
         if self.is_in_use(&problem.subject, &lock)? {
             return Err(MendError::InUse);
         }
-        if look(&path)?.map(|metadata| metadata.ino()) == problem.inode {
-            let victim = Victim::new(freed_kind(problem.kind), &problem.name, "it is broken", path);
-            remove(vec![victim], trash.as_deref(), lock)?;
+        if look(&path)?.map(|metadata| metadata.ino()) != problem.inode {
+            return Err(MendError::Changed);
         }
+        let victim = Victim::new(freed_kind(problem.kind), &problem.name, "it is broken", path);
+        remove(vec![victim], trash.as_deref(), lock)?;
         Ok(())
     }
 
@@ -167,7 +170,7 @@ impl Store {
         let _lock = StoreLock::exclusive(self.root())?;
         let mut record = self.read_image(id)?;
         record.manifests.retain(|known| known.manifest.digest != *manifest);
-        Ok(self.write_record(&self.image_path(id), &record)?)
+        Ok(self.write_lasting_record(&self.image_path(id), &record)?)
     }
 
     /// Puts a layer that is unpacked once more in the place of the broken one.

@@ -114,7 +114,7 @@ fn wrong_bytes_of_a_blob_go_and_the_image_stays() {
     assert_eq!(stocked.usable(), ["built:latest", "pulled:latest"]);
     assert!(!path.exists());
     // nobody can tell any more whether this tree is what it was
-    assert_eq!(stocked.place.store.check(Depth::Whole).unwrap().unverified, [stocked.pulled.clone()]);
+    assert_eq!(stocked.place.store.check(Depth::Whole).unwrap().unverified, std::slice::from_ref(&stocked.pulled));
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_check_beside_builds_and_prunes_finds_nothing_wrong() {
     let everything =
         Prune { images: PruneImages::All, build_cache: true, dry_run: false, until: None, labels: Vec::new() };
     let build = || {
-        for round in 0..40 {
+        for round in 0..8 {
             let place = Store::open(&root).unwrap();
             let bytes = tar(&[file("f", format!("{}", round % 3))]);
             let blob = place.put_blob(MediaType::OCI_LAYER, &bytes).unwrap();
