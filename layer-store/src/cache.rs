@@ -1,6 +1,7 @@
 //! Build-cache records: cache key → layer, with the recipe of the key.
 //!
-//! Disposable by construction: a record that cannot be read, or whose layer is gone, is a miss.
+//! Disposable by construction: a record that cannot be read, or whose layer is gone, is a miss. So is one that was written before the
+//! machine was started anew and never flushed: its layer may be short of what was written last (`flushed`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -46,6 +47,16 @@ pub enum CacheError {
     File(#[from] FileError),
 }
 
+/// The file in `cache/`.
+#[derive(Serialize, Deserialize)]
+struct Kept<R> {
+    #[serde(flatten)]
+    record: R,
+    /// The start of the machine in which it was written.
+    #[serde(default)]
+    boot: String,
+}
+
 impl FromStr for CacheKey {
     type Err = CacheKeyError;
 
@@ -67,7 +78,11 @@ impl fmt::Display for CacheKey {
 impl Store {
     /// Returns what the key led to before; `None` is a miss. The layer stays until this command ends.
     pub fn recall(&self, key: &CacheKey) -> Option<CacheRecord> {
-        let record = record::read::<CacheRecord>(&self.cache_path(key)).ok().flatten()?;
+        let path = self.cache_path(key);
+        let Kept { record, boot } = record::read::<Kept<CacheRecord>>(&path).ok().flatten()?;
+        if boot != self.boot() && !self.is_flushed(&path) {
+            return None;
+        }
         let is_here = record.diff_id.as_ref().is_none_or(|diff_id| self.layer(diff_id).is_ok());
         is_here.then_some(record)
     }
@@ -79,7 +94,8 @@ impl Store {
     /// [`CacheError::Layer`] when the layer is not here.
     pub fn remember(&self, key: &CacheKey, record: &CacheRecord) -> Result<(), CacheError> {
         record.diff_id.as_ref().map(|diff_id| self.layer(diff_id)).transpose()?;
-        Ok(self.write_record(&self.cache_path(key), record)?)
+        let boot = self.boot().to_owned();
+        Ok(self.write_record(&self.cache_path(key), &Kept { record, boot })?)
     }
 
     /// Lists the records of the build cache; those that cannot be read are left out.

@@ -118,6 +118,8 @@ impl ImageRecord {
 impl Store {
     /// Keeps an image, all of whose layers are here; repeatable.
     ///
+    /// What this command has made since the last image is on the disk before the image names it.
+    ///
     /// # Errors
     ///
     /// [`ImageError::Layer`] when a layer is not here.
@@ -131,11 +133,12 @@ impl Store {
             self.layer(diff_id).map_err(|source| ImageError::Layer { id: id.clone(), source })?;
         }
         self.put_blob(MediaType::OCI_CONFIG, config.bytes())?;
+        self.flush_new()?;
         let path = self.image_path(&id);
         self.hold(Held::Image(id.clone()), &path)?;
         // one that cannot be read is written anew
         if !matches!(record::read::<ImageRecord>(&path), Ok(Some(known)) if known.id == id) {
-            self.write_record(&path, &ImageRecord::new(id.clone(), layers))?;
+            self.write_lasting_record(&path, &ImageRecord::new(id.clone(), layers))?;
         }
         Ok(id)
     }
@@ -148,7 +151,7 @@ impl Store {
             Ok(known) => ImageRecord { layers, ..known },
             Err(_) => ImageRecord::new(id.clone(), layers),
         };
-        Ok(self.write_record(&self.image_path(id), &record)?)
+        Ok(self.write_lasting_record(&self.image_path(id), &record)?)
     }
 
     /// Notes a manifest of the image: it came from, or went to, `name`.
@@ -186,7 +189,7 @@ impl Store {
         if let Some(name) = name.map(|name| name.at(digest)).filter(|name| !record.repo_digests.contains(name)) {
             record.repo_digests.push(name);
         }
-        Ok(self.write_record(&path, &record)?)
+        Ok(self.write_lasting_record(&path, &record)?)
     }
 
     /// Returns an image; it stays until this command ends.

@@ -159,6 +159,7 @@ impl Store {
         self.write_record(&directory.join("record.json"), record)?;
         let path = self.layer_path(&record.diff_id);
         self.hold(Held::Layer(record.diff_id.clone()), &path)?;
+        self.note_new();
         match rustix::fs::renameat_with(rustix::fs::CWD, directory, rustix::fs::CWD, &path, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(true),
             Err(Errno::EXIST | Errno::NOTEMPTY) => {}

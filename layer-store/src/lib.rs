@@ -10,7 +10,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `store`, `version`, `lease`, `record` | the directory itself, and its layout's version; what running commands hold; small JSON files |
+//! | `store`, `version`, `lease`, `record`, `flushed` | the directory itself, and its layout's version; what running commands hold; small JSON files; what is on the disk |
 //! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
 //! | `layers`, `apply`, `tree_tar`, `compress` | layers, from a blob to a tree and back |
 //! | `tar_layer`, `tree_form` | layers that are written as tars, and their trees when somebody mounts them |
@@ -42,6 +42,7 @@ mod copy_up;
 mod file_error;
 mod files;
 mod find;
+mod flushed;
 mod images;
 mod implied;
 mod layers;

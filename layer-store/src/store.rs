@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/                          0700
 //!   version.json                 of which version the layout is (see `version`)
+//!   flushed                      its time: when everything before was on the disk (see `flushed`)
 //!   blobs/sha256/<hex>           bytes as received or as pushed
 //!   layers/<diff-id hex>/        tree/ or layer.tar, record.json, implied-<chain hex>/ (see `implied`)
 //!   images/<hex>.json            one image: config digest, layers, manifests
@@ -18,11 +19,12 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::{DiffId, Digest, Reference};
 
@@ -45,6 +47,9 @@ pub(crate) struct Inner {
     pub(crate) lease: Mutex<Option<Arc<Lease>>>,
     pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
     pub(crate) tar_indexes: TarIndexes,
+    /// Whether this command has made layers or blobs that may not be on the disk yet.
+    pub(crate) has_new: AtomicBool,
+    pub(crate) boot: OnceLock<String>,
 }
 
 /// Why a directory could not be opened as a store.
@@ -96,7 +101,8 @@ impl Store {
         }
         lease::sweep(&root)?;
         let (lease, overlay_xattrs) = (Mutex::new(None), Mutex::new(None));
-        let store = Self(Arc::new(Inner { root, lease, overlay_xattrs, tar_indexes: TarIndexes::default() }));
+        let (tar_indexes, has_new, boot) = (TarIndexes::default(), AtomicBool::new(false), OnceLock::new());
+        let store = Self(Arc::new(Inner { root, lease, overlay_xattrs, tar_indexes, has_new, boot }));
         if marked == Marked::No {
             store.mark_version()?;
         }
@@ -106,16 +112,6 @@ impl Store {
     /// Returns the store's directory.
     pub fn root(&self) -> &Path {
         &self.0.root
-    }
-
-    /// Writes everything that the store holds to the disk, once for all files.
-    ///
-    /// # Errors
-    ///
-    /// [`FileError`] when the file system cannot write it.
-    pub fn sync(&self) -> Result<(), FileError> {
-        let directory = File::open(self.root()).map_err(failed("open", self.root()))?;
-        rustix::fs::syncfs(directory).map_err(failed("sync", self.root()))
     }
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {

@@ -75,6 +75,10 @@ impl Store {
         remove_tree(&tree)?;
         std::fs::rename(&made, &tree).map_err(failed("make", &tree))?;
         let form = if is_exact { Form::Tree } else { Form::Both };
+        if form == Form::Tree {
+            // an image may name the layer: its tar must not go before the tree is on the disk
+            self.flush()?;
+        }
         self.set_form(diff_id, form, made_of.skipped)?;
         if form == Form::Tree {
             drop_tar(&path)?;

@@ -42,7 +42,7 @@ pub(crate) fn check(root: &Path) -> Result<Marked, OpenError> {
 impl Store {
     /// Writes which version the store has.
     pub(crate) fn mark_version(&self) -> Result<(), FileError> {
-        match self.write_record(&self.root().join(FILE), &VersionRecord { version: VERSION }) {
+        match self.write_lasting_record(&self.root().join(FILE), &VersionRecord { version: VERSION }) {
             // a later command does it: one that cannot write needs no mark, and one that frees a full disk must not fail here
             Err(FileError { source, .. })
                 if source.kind() == io::ErrorKind::ReadOnlyFilesystem || sys::is_full(&source) =>

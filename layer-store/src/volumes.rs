@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::file_error::failed;
+use crate::flushed::flush_directory;
 use crate::lease::{Held, StoreLock, exists};
 use crate::prune::{Victim, measured, remove};
 use crate::store::list;
@@ -111,7 +112,7 @@ impl Store {
         let scratch = self.scratch("volume")?;
         let made = scratch.make("new")?;
         make_data(&made)?;
-        self.write_record(&made.join(RECORD), &VolumeRecord::new(labels.clone()))?;
+        self.write_lasting_record(&made.join(RECORD), &VolumeRecord::new(labels.clone()))?;
         let lock = StoreLock::exclusive(self.root())?;
         if self.read_volume(name)?.is_none() {
             if exists(&path)? {
@@ -119,6 +120,7 @@ impl Store {
                 std::fs::rename(&path, scratch.directory.join("old")).map_err(failed("remove", &path))?;
             }
             std::fs::rename(&made, &path).map_err(failed("make", &path))?;
+            flush_directory(&self.root().join("volumes"))?;
         }
         drop(lock);
         self.volume(name)
@@ -126,7 +128,7 @@ impl Store {
 
     /// Writes the record of a volume anew, without labels: what is in the volume is kept.
     pub(crate) fn rewrite_volume(&self, name: &VolumeName) -> Result<(), VolumeError> {
-        Ok(self.write_record(&self.volume_path(name).join(RECORD), &VolumeRecord::new(BTreeMap::new()))?)
+        Ok(self.write_lasting_record(&self.volume_path(name).join(RECORD), &VolumeRecord::new(BTreeMap::new()))?)
     }
 
     /// Lists the volumes by name; one that cannot be read is an error of its own.

@@ -5,6 +5,7 @@
 mod apply;
 mod check;
 mod files;
+mod flushed;
 mod hostile;
 mod images;
 mod leases;
