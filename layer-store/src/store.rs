@@ -23,17 +23,18 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::{DiffId, Digest, Reference};
+use rustix::io::Errno;
 
 use crate::file_error::failed;
 use crate::files::TarIndexes;
 use crate::lease::{self, Lease};
 use crate::overlay::OverlayXattrs;
 use crate::version::{self, Marked};
-use crate::{CacheKey, FileError, ImageId, RecordError, VolumeName};
+use crate::{CacheKey, FileError, ImageId, RecordError, VolumeName, sys};
 
 /// A directory of blobs, layers, images, tags and cache records.
 ///
@@ -45,6 +46,8 @@ pub struct Store(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) lease: Mutex<Option<Arc<Lease>>>,
+    /// Whether the disk had no room for one: it is not tried again, under a lock that the first try does not expect.
+    is_without_lease: AtomicBool,
     pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
     pub(crate) tar_indexes: TarIndexes,
     /// Whether this command has made layers or blobs that may not be on the disk yet.
@@ -101,8 +104,9 @@ impl Store {
         }
         lease::sweep(&root)?;
         let (lease, overlay_xattrs) = (Mutex::new(None), Mutex::new(None));
-        let (tar_indexes, has_new, boot) = (TarIndexes::default(), AtomicBool::new(false), OnceLock::new());
-        let store = Self(Arc::new(Inner { root, lease, overlay_xattrs, tar_indexes, has_new, boot }));
+        let (tar_indexes, boot) = (TarIndexes::default(), OnceLock::new());
+        let (has_new, is_without_lease) = (AtomicBool::new(false), AtomicBool::new(false));
+        let store = Self(Arc::new(Inner { root, lease, is_without_lease, overlay_xattrs, tar_indexes, has_new, boot }));
         if marked == Marked::No {
             store.mark_version()?;
         }
@@ -145,7 +149,13 @@ impl Store {
         if let Some(lease) = &*lease {
             return Ok(Arc::clone(lease));
         }
-        let new = Arc::new(Lease::new(self.root())?);
+        if self.0.is_without_lease.load(Ordering::Acquire) {
+            return Err(failed("write", &self.root().join("leases"))(Errno::NOSPC));
+        }
+        let new = Lease::new(self.root()).inspect_err(|error| {
+            self.0.is_without_lease.store(sys::is_full(&error.source), Ordering::Release);
+        });
+        let new = Arc::new(new?);
         *lease = Some(Arc::clone(&new));
         Ok(new)
     }

@@ -167,6 +167,8 @@ impl Store {
     }
 
     fn forget_manifest(&self, id: &ImageId, manifest: &Digest) -> Result<(), MendError> {
+        // a lease is taken out under the shared lock, and so before this one
+        self.lease()?;
         let _lock = StoreLock::exclusive(self.root())?;
         let mut record = self.read_image(id)?;
         record.manifests.retain(|known| known.manifest.digest != *manifest);

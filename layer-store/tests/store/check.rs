@@ -118,6 +118,16 @@ fn wrong_bytes_of_a_blob_go_and_the_image_stays() {
 }
 
 #[test]
+fn a_blob_that_is_gone_is_forgotten_by_the_manifest() {
+    let stocked = Stocked::new();
+    stocked.place.forget_blob(&stocked.blob);
+    // a command that has nothing else to do than this
+    let repaired = Store::open(stocked.root()).unwrap().repair(Depth::Quick).unwrap();
+    assert_eq!((repaired.mended.len(), repaired.left.len()), (1, 0));
+    assert_eq!(stocked.usable(), ["built:latest", "pulled:latest"]);
+}
+
+#[test]
 fn a_blob_that_is_cut_short_is_found_by_its_size() {
     let stocked = Stocked::new();
     std::fs::write(stocked.place.blob(&stocked.blob.digest), "").unwrap();

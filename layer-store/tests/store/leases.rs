@@ -152,3 +152,28 @@ fn a_full_disk_is_named_and_leaves_nothing() {
         rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
     });
 }
+
+#[test]
+fn a_disk_without_room_for_a_lease_is_read_and_nobody_waits_for_himself() {
+    crate::place::in_mount_namespace(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let options = c"size=2m,nr_inodes=100";
+        rustix::mount::mount("tmpfs", directory.path(), "tmpfs", rustix::mount::MountFlags::empty(), options).unwrap();
+        let root = directory.path().join("store");
+        let store = Store::open(&root).unwrap();
+        let blob = store.put_blob(MediaType::OCI_LAYER, &tar(&[file("a", "1")])).unwrap();
+        let diff_id = oci::DiffId(blob.digest.clone());
+        store.apply(&blob, &diff_id).unwrap();
+        let id = store.add_image(&crate::images::config(&[diff_id], "a")).unwrap();
+        drop(store);
+        let full = (0..).find(|n| std::fs::File::create(directory.path().join(format!("{n}"))).is_err());
+        assert!(full.is_some());
+
+        let store = Store::open(&root).unwrap();
+        assert!(store.image(&id).is_ok());
+        let error = store.tag(&name("app"), &id).unwrap_err();
+        assert!(error.to_string().starts_with("cannot write `"), "{error}");
+        drop(store);
+        rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    });
+}
