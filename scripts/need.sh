@@ -19,6 +19,8 @@ umoci                           umoci
 readonly TEST='
 git                             git
 ssh-keygen                      openssh-client
+strace                          strace
+mkfs.ext4                       e2fsprogs
 busybox                         busybox-static
 '
 readonly DEMO='

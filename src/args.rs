@@ -20,8 +20,8 @@ use layer_store::DriverChoice;
 use crate::commands::{
     BuildArgs, BuilderPruneArgs, ContextLsArgs, DfArgs, DoctorArgs, ExportArgs, HistoryArgs, ImagePruneArgs,
     ImagesArgs, ImportArgs, InfoArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, RmiArgs,
-    RunArgs, SaveArgs, SystemPruneArgs, TagArgs, VersionArgs, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs,
-    VolumePruneArgs, VolumeRmArgs,
+    RunArgs, SaveArgs, SystemCheckArgs, SystemPruneArgs, TagArgs, VersionArgs, VolumeCreateArgs, VolumeInspectArgs,
+    VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };
 
 /// Builds container images from Dockerfiles, keeps them in a local store and moves them to and from registries.
@@ -173,6 +173,8 @@ pub(crate) enum VolumeCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
+    /// Check that the store is whole, and mend it
+    Check(Verb<SystemCheckArgs>),
     /// Show how much disk the store uses
     Df(Verb<DfArgs>),
     /// Show the store, its driver, and the machine

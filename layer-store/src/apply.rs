@@ -23,7 +23,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use oci::{BlobError, BlobSource, Descriptor, DiffId, Hasher, MediaType};
+use oci::{Algorithm, BlobError, BlobSource, Descriptor, DiffId, Digest, Hasher, MediaType};
 
 use rustix::fs::FlockOperation;
 
@@ -35,7 +35,7 @@ use crate::spool::SpooledFile;
 use crate::tar_form::{self, TAR};
 use crate::{DriverError, FileError, LayerError, Store, sys};
 
-use entries::Entries;
+pub(crate) use entries::Entries;
 pub use entries::TarError;
 use tree::{ForeignOwner, TreeBuilder};
 
@@ -83,18 +83,11 @@ impl Store {
         let _turn = self.lock_blob(layer)?;
         match self.layer(diff_id) {
             Ok(record) if record.blobs.iter().any(|known| known.digest == layer.digest) => return Ok(()),
-            Ok(_) => {
-                let mut tar = hashing(self.open_tar(layer, diff_id)?, diff_id);
-                finish(&mut tar, diff_id)?;
-            }
+            Ok(_) => self.verify_blob(layer, diff_id)?,
             // one whose record cannot be read is made anew
             Err(_) => {
                 let scratch = self.scratch("layer")?;
-                let tar = self.open_tar(layer, diff_id)?;
-                let record = match self.driver()?.driver {
-                    Driver::Erofs => self.keep_layer(&scratch.directory, tar, diff_id)?,
-                    Driver::Tree => self.unpack_layer(&scratch.directory, tar, diff_id)?,
-                };
+                let record = self.make_layer(&scratch.directory, layer, diff_id)?;
                 self.place_layer(&scratch.directory, &record)?;
             }
         }
@@ -152,6 +145,30 @@ impl Store {
         decompress::decompress(blob).map_err(|error| unreadable(error, diff_id))
     }
 
+    /// Reads a blob of this store to its end: it is what its digest says, and holds the layer `diff_id`.
+    pub(crate) fn verify_blob(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
+        finish(&mut Hashing::new(self.open_tar(layer, diff_id)?, diff_id.0.algorithm()), diff_id).map(drop)
+    }
+
+    /// Makes a layer of a blob in `directory`, and returns its record; nothing is visible yet.
+    pub(crate) fn make_layer(
+        &self,
+        directory: &Path,
+        layer: &Descriptor,
+        diff_id: &DiffId,
+    ) -> Result<LayerRecord, ApplyError> {
+        let tar = self.open_tar(layer, diff_id)?;
+        match self.driver()?.driver {
+            Driver::Erofs => self.keep_layer(directory, tar, diff_id),
+            Driver::Tree => self.unpack_layer(directory, tar, diff_id),
+        }
+    }
+
+    /// Unpacks a blob into `directory`, whatever form its layer has.
+    pub(crate) fn unpack_blob(&self, directory: &Path, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
+        self.unpack_layer(directory, self.open_tar(layer, diff_id)?, diff_id).map(drop)
+    }
+
     /// Keeps the tar, with its index; a tar that an index cannot show is unpacked.
     fn keep_layer(&self, directory: &Path, tar: impl Read, diff_id: &DiffId) -> Result<LayerRecord, ApplyError> {
         let kept = tar_form::keep(directory, tar, diff_id, &self.0.indexing)?;
@@ -174,7 +191,7 @@ impl Store {
     }
 
     fn unpack_layer(&self, directory: &Path, tar: impl Read, diff_id: &DiffId) -> Result<LayerRecord, ApplyError> {
-        let mut tar = hashing(tar, diff_id);
+        let mut tar = Hashing::new(tar, diff_id.0.algorithm());
         let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
         let tree = directory.join("tree");
         std::fs::create_dir(&tree).map_err(failed("make", &tree))?;
@@ -187,10 +204,6 @@ impl Store {
         let tar_size = finish(&mut tar, diff_id)?;
         Ok(LayerRecord { diff_id: diff_id.clone(), tar_size, form: Form::Tree, ..record })
     }
-}
-
-fn hashing<R>(tar: R, diff_id: &DiffId) -> Hashing<R> {
-    Hashing { inner: tar, hasher: Hasher::new(diff_id.0.algorithm()), size: 0 }
 }
 
 /// Reads what is left, compares the diff ID, and returns the bytes of the whole tar.
@@ -211,10 +224,21 @@ fn unreadable(error: io::Error, diff_id: &DiffId) -> ApplyError {
 }
 
 /// Hashes and counts what is read.
-struct Hashing<R> {
+pub(crate) struct Hashing<R> {
     inner: R,
     hasher: Hasher,
     size: u64,
+}
+
+impl<R> Hashing<R> {
+    pub(crate) fn new(inner: R, algorithm: Algorithm) -> Self {
+        Self { inner, hasher: Hasher::new(algorithm), size: 0 }
+    }
+
+    /// Returns the digest of what was read.
+    pub(crate) fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {

@@ -69,6 +69,7 @@ impl Store {
     /// Moves a finished file of this command to where the blob belongs.
     pub(crate) fn place_blob(&self, from: &Path, digest: &Digest) -> io::Result<()> {
         let path = self.blob_path(digest);
+        self.note_new();
         match std::fs::rename(from, &path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {
                 let directory = path.parent().unwrap_or(&path);

@@ -1,7 +1,8 @@
 //! Build-cache records: cache key → layer, with the recipe of the key.
 //!
-//! Disposable by construction: a record that cannot be read, or whose layer is gone, is a miss. The time of its file is that of its
-//! last use (`last_used`), by which prunes choose.
+//! Disposable by construction: a record that cannot be read, or whose layer is gone, is a miss. So is one that was written before the
+//! machine was started anew and never flushed: its layer may be short of what was written last (`flushed`). The time of its file is that
+//! of its last use (`last_used`), by which prunes choose.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,6 +49,16 @@ pub enum CacheError {
     File(#[from] FileError),
 }
 
+/// The file in `cache/`.
+#[derive(Serialize, Deserialize)]
+struct Kept<R> {
+    #[serde(flatten)]
+    record: R,
+    /// The start of the machine in which it was written.
+    #[serde(default)]
+    boot: String,
+}
+
 impl FromStr for CacheKey {
     type Err = CacheKeyError;
 
@@ -70,7 +81,10 @@ impl Store {
     /// Returns what the key led to before; `None` is a miss. The layer stays until this command ends.
     pub fn recall(&self, key: &CacheKey) -> Option<CacheRecord> {
         let path = self.cache_path(key);
-        let record = record::read::<CacheRecord>(&path).ok().flatten()?;
+        let Kept { record, boot } = record::read::<Kept<CacheRecord>>(&path).ok().flatten()?;
+        if boot != self.boot() && !self.is_flushed(&path) {
+            return None;
+        }
         let is_here = record.diff_id.as_ref().is_none_or(|diff_id| self.layer(diff_id).is_ok());
         if !is_here {
             return None;
@@ -86,7 +100,8 @@ impl Store {
     /// [`CacheError::Layer`] when the layer is not here.
     pub fn remember(&self, key: &CacheKey, record: &CacheRecord) -> Result<(), CacheError> {
         record.diff_id.as_ref().map(|diff_id| self.layer(diff_id)).transpose()?;
-        Ok(self.write_record(&self.cache_path(key), record)?)
+        let boot = self.boot().to_owned();
+        Ok(self.write_record(&self.cache_path(key), &Kept { record, boot })?)
     }
 
     /// Lists the records of the build cache; those that cannot be read are left out.

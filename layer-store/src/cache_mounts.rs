@@ -62,7 +62,7 @@ pub struct CacheMount {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct CacheMountRecord {
+pub(crate) struct CacheMountRecord {
     #[serde(flatten)]
     spec: CacheMountSpec,
     number: u32,
@@ -171,7 +171,7 @@ impl Store {
 }
 
 /// Tells whether nobody uses the cache with this lock.
-fn is_free(lock: &Path) -> Result<bool, FileError> {
+pub(crate) fn is_free(lock: &Path) -> Result<bool, FileError> {
     Ok(void(lock)?.is_some() || !lock.exists())
 }
 

@@ -109,6 +109,12 @@ pub(crate) struct KnownManifest {
 }
 
 impl ImageRecord {
+    fn new(id: ImageId, layers: Vec<DiffId>) -> Self {
+        let stored = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let stored = u64::try_from(stored.as_nanos()).unwrap_or(u64::MAX);
+        Self { id, layers, manifests: Vec::new(), repo_digests: Vec::new(), stored, facts: None }
+    }
+
     /// Returns every blob that the image needs to be pushed as it came.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Digest> {
         let manifests = self.manifests.iter();
@@ -123,6 +129,8 @@ impl ImageRecord {
 
 impl Store {
     /// Keeps an image, all of whose layers are here; repeatable.
+    ///
+    /// What this command has made since the last image is on the disk before the image names it.
     ///
     /// # Errors
     ///
@@ -139,18 +147,29 @@ impl Store {
             size = size.saturating_add(layer.content_size);
         }
         self.put_blob(MediaType::OCI_CONFIG, config.bytes())?;
+        self.flush_new()?;
         let path = self.image_path(&id);
         self.hold(Held::Image(id.clone()), &path)?;
         // one that cannot be read is written anew
         if !matches!(record::read::<ImageRecord>(&path), Ok(Some(known)) if known.id == id) {
-            let stored = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let stored = u64::try_from(stored.as_nanos()).unwrap_or(u64::MAX);
-            let (manifests, repo_digests) = (Vec::new(), Vec::new());
-            let facts = Some(ImageFacts { created: config.value().created.clone(), size });
-            let record = ImageRecord { id: id.clone(), layers, manifests, repo_digests, stored, facts };
-            self.write_record(&path, &record)?;
+            let facts = ImageFacts { created: config.value().created.clone(), size };
+            self.write_lasting_record(
+                &path,
+                &ImageRecord { facts: Some(facts), ..ImageRecord::new(id.clone(), layers) },
+            )?;
         }
         Ok(id)
+    }
+
+    /// Writes an image's record anew from its config; what else can be read of it is kept.
+    pub(crate) fn rewrite_image(&self, id: &ImageId) -> Result<(), ImageError> {
+        let layers = self.config(id)?.value().rootfs.diff_ids.clone();
+        let _lock = crate::lease::StoreLock::exclusive(self.root())?;
+        let record = match self.read_image(id) {
+            Ok(known) => ImageRecord { layers, facts: None, ..known },
+            Err(_) => ImageRecord::new(id.clone(), layers),
+        };
+        Ok(self.write_lasting_record(&self.image_path(id), &record)?)
     }
 
     /// Notes a manifest of the image: it came from, or went to, `name`.
@@ -188,7 +207,7 @@ impl Store {
         if let Some(name) = name.map(|name| name.at(digest)).filter(|name| !record.repo_digests.contains(name)) {
             record.repo_digests.push(name);
         }
-        Ok(self.write_record(&path, &record)?)
+        Ok(self.write_lasting_record(&path, &record)?)
     }
 
     /// Returns an image; it stays until this command ends.

@@ -184,6 +184,7 @@ impl Store {
         self.write_record(&directory.join("record.json"), record)?;
         let path = self.layer_path(&record.diff_id);
         self.hold(Held::Layer(record.diff_id.clone()), &path)?;
+        self.note_new();
         match rustix::fs::renameat_with(rustix::fs::CWD, directory, rustix::fs::CWD, &path, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(true),
             Err(Errno::EXIST | Errno::NOTEMPTY) => {}
@@ -193,6 +194,17 @@ impl Store {
             return Ok(false);
         }
         self.replace_broken_layer(directory, &path)
+    }
+
+    /// Makes a finished layer visible in the place of one that is broken, or gone.
+    pub(crate) fn replace_layer(&self, directory: &Path, record: &LayerRecord) -> Result<(), FileError> {
+        let path = self.layer_path(&record.diff_id);
+        if !exists(&path)? {
+            return self.place_layer(directory, record).map(drop);
+        }
+        self.write_record(&directory.join("record.json"), record)?;
+        self.hold(Held::Layer(record.diff_id.clone()), &path)?;
+        self.replace_broken_layer(directory, &path).map(drop)
     }
 
     fn replace_broken_layer(&self, directory: &Path, path: &Path) -> Result<bool, FileError> {

@@ -83,7 +83,10 @@ impl Lease {
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(failed("write", &path))?;
         sys::flock(&file, FlockOperation::LockExclusive).map_err(failed("lock", &path))?;
-        std::fs::create_dir(&directory).map_err(failed("make", &directory))?;
+        std::fs::create_dir(&directory).map_err(failed("make", &directory)).inspect_err(|_| {
+            // what remains is void, and swept by the next `open`
+            let _ = std::fs::remove_file(&path);
+        })?;
         Ok(Self { path, directory, file, held: Mutex::default(), counter: AtomicU64::new(0) })
     }
 
@@ -155,6 +158,8 @@ impl Store {
         match self.try_hold(held, path) {
             // nobody can remove anything from a store that cannot be written
             Err(error) if error.source.kind() == io::ErrorKind::ReadOnlyFilesystem => exists(path),
+            // on a full disk what is here can be read; if a prune takes it meanwhile, it is not found
+            Err(error) if sys::is_full(&error.source) => exists(path),
             result => result,
         }
     }

@@ -10,7 +10,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `store`, `lease`, `record` | the directory itself; what running commands hold; small JSON files |
+//! | `store`, `version`, `lease`, `record`, `flushed` | the directory itself, and its layout's version; what running commands hold; small JSON files; what is on the disk |
 //! | `blobs`, `blob_writer` | bytes as received or as pushed; downloads that resume |
 //! | `layers`, `apply`, `tree_tar`, `compress`, `encoding` | layers, from a blob to a tree and back |
 //! | `tar_layer`, `tar_output` | layers that are written as tars |
@@ -24,6 +24,7 @@
 //! | `volumes`, `volume_name`, `volume_fill` | named volumes of containers, and what an image puts into them |
 //! | `copy_up` | what volumes and caches start with |
 //! | `usage`, `usage_details`, `needs`, `prune`, `cache_items`, `cache_choice`, `limit_cache`, `last_used`, `remove_image`, `remove_tree` | looking after the store |
+//! | `check` | whether it is whole, and what mends it |
 //!
 //! Invariants: nothing is visible before it is complete (written in `tmp/`, then renamed); nothing is written down twice, so an unreadable
 //! file costs only what it describes; the digits of a digest, of a cache key, names of volumes, and generated names are all that
@@ -43,6 +44,7 @@ mod cache;
 mod cache_choice;
 mod cache_items;
 mod cache_mounts;
+mod check;
 mod compress;
 mod contexts;
 mod copy_up;
@@ -52,6 +54,7 @@ mod erofs;
 mod file_error;
 mod files;
 mod find;
+mod flushed;
 mod images;
 mod implied;
 mod index;
@@ -82,6 +85,7 @@ mod tree_tar;
 mod unpack;
 mod usage;
 mod usage_details;
+mod version;
 mod volume_fill;
 mod volume_name;
 mod volumes;
@@ -92,6 +96,7 @@ pub use archive_writer::ArchiveWriter;
 pub use cache::{CacheError, CacheKey, CacheKeyError, CacheRecord};
 pub use cache_items::CacheItemKind;
 pub use cache_mounts::{CacheMount, CacheMountSpec, CacheSharing};
+pub use check::{CheckError, Checked, Depth, Fault, MendError, Problem, Repair, Repaired, SubjectKind};
 pub use compress::CompressError;
 pub use copy_up::{CopyUp, CopyUpError};
 pub use driver::{Driver, DriverChoice, DriverError, DriverInUse, DriverNameError};

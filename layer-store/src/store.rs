@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! ROOT/                          0700
+//!   version.json                 of which version the layout is (see `version`)
+//!   flushed                      its time: when everything before was on the disk (see `flushed`)
 //!   blobs/sha256/<hex>           bytes as received or as pushed
 //!   layers/<diff-id hex>/        tree/, or layer.tar and layer.erofs; record.json, implied-<chain hex>/ (see `implied`)
 //!   images/<hex>.json            one image: config digest, layers, manifests
@@ -18,13 +20,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::{DiffId, Digest, Reference};
+use rustix::io::Errno;
 
 use crate::driver::{DriverChoice, DriverInUse};
 use crate::erofs::MountedIndex;
@@ -33,7 +37,8 @@ use crate::index::IndexFile;
 use crate::lease::{self, Lease};
 use crate::overlay::OverlayXattrs;
 use crate::tar_form::Indexing;
-use crate::{CacheKey, FileError, ImageId, VolumeName};
+use crate::version::{self, Marked};
+use crate::{CacheKey, FileError, ImageId, RecordError, VolumeName, sys};
 
 /// A directory of blobs, layers, images, tags and cache records.
 ///
@@ -46,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) lease: Mutex<Option<Arc<Lease>>>,
     pub(crate) purpose: Purpose,
+    /// Whether the disk had no room for one: it is not tried again, under a lock that the first try does not expect.
+    is_without_lease: AtomicBool,
     pub(crate) overlay_xattrs: Mutex<Option<OverlayXattrs>>,
     pub(crate) driver_choice: DriverChoice,
     pub(crate) driver: Mutex<Option<DriverInUse>>,
@@ -54,6 +61,9 @@ pub(crate) struct Inner {
     /// The indexes that this command has read.
     pub(crate) indexes: Mutex<BTreeMap<DiffId, Arc<IndexFile>>>,
     pub(crate) indexing: Indexing,
+    /// Whether this command has made layers or blobs that may not be on the disk yet.
+    pub(crate) has_new: AtomicBool,
+    pub(crate) boot: OnceLock<String>,
 }
 
 /// What a store was opened for.
@@ -70,6 +80,10 @@ pub(crate) enum Purpose {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each message says what its variant means")]
 pub enum OpenError {
+    #[error("`{}` is a store of version {version}, and this program reads stores up to version {known}", .root.display())]
+    Newer { root: PathBuf, version: u32, known: u32 },
+    #[error("the version of the store cannot be read")]
+    Version(#[from] RecordError),
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -96,7 +110,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`OpenError::File`] when the directory cannot be made or read.
+    /// [`OpenError::Newer`] for a store of a later version of this program, [`OpenError::File`] when the directory cannot be made
+    /// or read.
     pub fn open(root: &Path) -> Result<Self, OpenError> {
         Self::open_with(root, DriverChoice::Auto)
     }
@@ -108,6 +123,7 @@ impl Store {
     /// As `open`; whether the driver works is seen when it is needed.
     pub fn open_with(root: &Path, choice: DriverChoice) -> Result<Self, OpenError> {
         let root = std::path::absolute(root).map_err(failed("find", root))?;
+        let marked = version::check(&root)?;
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(&root).map_err(failed("make", &root))?;
@@ -116,7 +132,11 @@ impl Store {
             builder.create(&path).map_err(failed("make", &path))?;
         }
         lease::sweep(&root)?;
-        Ok(Self::new(root, Purpose::Use, choice))
+        let store = Self::new(root, Purpose::Use, choice);
+        if marked == Marked::No {
+            store.mark_version()?;
+        }
+        Ok(store)
     }
 
     /// Opens the store in `root` to look at it; a directory that is not there is an empty store.
@@ -125,9 +145,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`OpenError::File`] when the directory cannot be looked into.
+    /// As `open`, but for what is written.
     pub fn look(root: &Path) -> Result<Self, OpenError> {
         let root = std::path::absolute(root).map_err(failed("find", root))?;
+        version::check(&root)?;
         lease::exists(&root.join(DIRECTORIES[0]))?;
         Ok(Self::new(root, Purpose::Look, DriverChoice::Auto))
     }
@@ -137,28 +158,21 @@ impl Store {
             root,
             lease: Mutex::new(None),
             purpose,
+            is_without_lease: AtomicBool::new(false),
             overlay_xattrs: Mutex::new(None),
             driver_choice: choice,
             driver: Mutex::default(),
             mounted: Mutex::default(),
             indexes: Mutex::default(),
             indexing: Indexing::default(),
+            has_new: AtomicBool::new(false),
+            boot: OnceLock::new(),
         }))
     }
 
     /// Returns the store's directory.
     pub fn root(&self) -> &Path {
         &self.0.root
-    }
-
-    /// Writes everything that the store holds to the disk, once for all files.
-    ///
-    /// # Errors
-    ///
-    /// [`FileError`] when the file system cannot write it.
-    pub fn sync(&self) -> Result<(), FileError> {
-        let directory = File::open(self.root()).map_err(failed("open", self.root()))?;
-        rustix::fs::syncfs(directory).map_err(failed("sync", self.root()))
     }
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -192,7 +206,13 @@ impl Store {
         if let Some(lease) = &*lease {
             return Ok(Arc::clone(lease));
         }
-        let new = Arc::new(Lease::new(self.root())?);
+        if self.0.is_without_lease.load(Ordering::Acquire) {
+            return Err(failed("write", &self.root().join("leases"))(Errno::NOSPC));
+        }
+        let new = Lease::new(self.root()).inspect_err(|error| {
+            self.0.is_without_lease.store(sys::is_full(&error.source), Ordering::Release);
+        });
+        let new = Arc::new(new?);
         *lease = Some(Arc::clone(&new));
         Ok(new)
     }

@@ -54,8 +54,11 @@ impl Store {
         let path = self.tag_path(&name);
         // one that cannot be read means nothing any more
         let before = record::read::<TagRecord>(&path).ok().flatten().filter(|record| record.name == name);
-        self.write_record(&path, &TagRecord { name, image: id.clone() })?;
-        Ok(before.map(|record| record.image))
+        let before = before.map(|record| record.image);
+        if before.as_ref() != Some(id) {
+            self.write_lasting_record(&path, &TagRecord { name, image: id.clone() })?;
+        }
+        Ok(before)
     }
 
     /// Takes the name away from the image it means, and returns that image.

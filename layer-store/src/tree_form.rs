@@ -81,6 +81,10 @@ impl Store {
         remove_tree(&tree)?;
         std::fs::rename(&made, &tree).map_err(failed("make", &tree))?;
         let form = if is_exact { Form::Tree } else { Form::Both };
+        if form == Form::Tree {
+            // an image may name the layer: its tar must not go before the tree is on the disk
+            self.flush()?;
+        }
         self.set_form(diff_id, form, made_of.skipped)?;
         if form == Form::Tree {
             drop_tar(&path)?;
@@ -89,7 +93,7 @@ impl Store {
     }
 
     /// Fills `tree` from the tar, and returns what is known of it with the earliest and the latest time of its entries.
-    fn unpack_tar(&self, diff_id: &DiffId, tar: &Path, tree: &Path) -> Result<Unpacked, ApplyError> {
+    pub(crate) fn unpack_tar(&self, diff_id: &DiffId, tar: &Path, tree: &Path) -> Result<Unpacked, ApplyError> {
         let broken = |source| ApplyError::Tar { diff_id: diff_id.clone(), source };
         let file = File::open(tar).map_err(failed("open", tar))?;
         let mut builder = TreeBuilder::new(tree, self.overlay_xattrs()?, ForeignOwner::Counted)?;

@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::file_error::failed;
+use crate::flushed::flush_directory;
 use crate::lease::{Held, StoreLock, exists};
 use crate::prune::{Victim, measured, remove};
 use crate::store::list;
@@ -26,7 +27,7 @@ use crate::{FileError, Freed, FreedKind, LabelFilter, RecordError, Store, Volume
 
 /// The directory of a volume that containers see.
 pub(crate) const DATA: &str = "_data";
-const RECORD: &str = "record.json";
+pub(crate) const RECORD: &str = "record.json";
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +75,17 @@ pub enum VolumeError {
 
 /// The file beside the data.
 #[derive(Debug, Serialize, Deserialize)]
-struct VolumeRecord {
+pub(crate) struct VolumeRecord {
     /// Nanoseconds since 1970.
     created: u64,
     labels: BTreeMap<String, String>,
+}
+
+impl VolumeRecord {
+    fn new(labels: BTreeMap<String, String>) -> Self {
+        let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { created: u64::try_from(created.as_nanos()).unwrap_or(u64::MAX), labels }
+    }
 }
 
 impl Store {
@@ -104,9 +112,7 @@ impl Store {
         let scratch = self.scratch("volume")?;
         let made = scratch.make("new")?;
         make_data(&made)?;
-        let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let created = u64::try_from(created.as_nanos()).unwrap_or(u64::MAX);
-        self.write_record(&made.join(RECORD), &VolumeRecord { created, labels: labels.clone() })?;
+        self.write_lasting_record(&made.join(RECORD), &VolumeRecord::new(labels.clone()))?;
         let lock = StoreLock::exclusive(self.root())?;
         if self.read_volume(name)?.is_none() {
             if exists(&path)? {
@@ -114,9 +120,15 @@ impl Store {
                 std::fs::rename(&path, scratch.directory.join("old")).map_err(failed("remove", &path))?;
             }
             std::fs::rename(&made, &path).map_err(failed("make", &path))?;
+            flush_directory(&self.root().join("volumes"))?;
         }
         drop(lock);
         self.volume(name)
+    }
+
+    /// Writes the record of a volume anew, without labels: what is in the volume is kept.
+    pub(crate) fn rewrite_volume(&self, name: &VolumeName) -> Result<(), VolumeError> {
+        Ok(self.write_lasting_record(&self.volume_path(name).join(RECORD), &VolumeRecord::new(BTreeMap::new()))?)
     }
 
     /// Lists the volumes by name; one that cannot be read is an error of its own.

@@ -22,6 +22,7 @@ mod push;
 mod rmi;
 mod run;
 mod save;
+mod system_check;
 mod system_df;
 mod system_prune;
 mod tag;
@@ -51,6 +52,7 @@ pub(crate) use push::PushArgs;
 pub(crate) use rmi::{RmiArgs, SeveralNames};
 pub(crate) use run::RunArgs;
 pub(crate) use save::SaveArgs;
+pub(crate) use system_check::SystemCheckArgs;
 pub(crate) use system_df::DfArgs;
 pub(crate) use system_prune::SystemPruneArgs;
 pub(crate) use tag::TagArgs;
@@ -92,6 +94,7 @@ pub(crate) fn run(command: Command, session: &Session) -> anyhow::Result<u8> {
         Command::Image { command: ImageCommand::Prune(args) } => image_prune::image_prune(&args, session),
         Command::Builder { command: BuilderCommand::Prune(args) } => builder_prune::builder_prune(&args, session),
         Command::Context { command: ContextCommand::Ls(args) } => context_ls::context_ls(&args, session),
+        Command::System { command: SystemCommand::Check(args) } => system_check::system_check(&args, session),
         Command::System { command: SystemCommand::Df(args) } => system_df::system_df(&args, session),
         Command::System { command: SystemCommand::Prune(args) } => system_prune::system_prune(&args, session),
         Command::Volume { command } => volume(command, session),

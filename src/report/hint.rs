@@ -290,6 +290,9 @@ fn of_configuration(error: &(dyn Error + 'static)) -> Option<String> {
             (None, None) => "name the Dockerfile with `--file FILE`, `-` for standard input".to_owned(),
         });
     }
+    if let Some(OpenError::Newer { .. }) = find(error) {
+        return Some("use the newer wharf that made it, or another store with `--root DIR`".to_owned());
+    }
     let denied = find::<std::io::Error>(error).filter(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
     if find::<OpenError>(error).is_some() && denied.is_some() {
         return Some("the store may belong to another user: name one of your own with `--root DIR`".to_owned());

@@ -153,8 +153,39 @@ fn a_full_disk_is_named_and_leaves_nothing() {
             std::fs::read_dir(&path).map_or(vec![path], |inside| inside.map(|entry| entry.unwrap().path()).collect())
         });
         assert_eq!(tmp.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
-        // and what was there still works
+        // and what was there still works, also for a command that finds the disk full to its last byte
+        let mut filler = std::fs::File::create(directory.path().join("filler")).unwrap();
+        while std::io::Write::write(&mut filler, &[1; 4096]).is_ok_and(|written| written > 0) {}
+        let other = Store::open(store.root()).unwrap();
+        assert_eq!(other.read_blob(&kept.digest, small.len()).unwrap(), small);
+        assert!(other.put_blob(MediaType::OCI_LAYER, b"new").is_err());
+        drop(other);
         assert!(store.has_layer(&oci::DiffId(kept.digest)).unwrap());
+        drop(store);
+        rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    });
+}
+
+#[test]
+fn a_disk_without_room_for_a_lease_is_read_and_nobody_waits_for_himself() {
+    crate::place::in_mount_namespace(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let options = c"size=2m,nr_inodes=100";
+        rustix::mount::mount("tmpfs", directory.path(), "tmpfs", rustix::mount::MountFlags::empty(), options).unwrap();
+        let root = directory.path().join("store");
+        let store = Store::open(&root).unwrap();
+        let blob = store.put_blob(MediaType::OCI_LAYER, &tar(&[file("a", "1")])).unwrap();
+        let diff_id = oci::DiffId(blob.digest.clone());
+        store.apply(&blob, &diff_id).unwrap();
+        let id = store.add_image(&crate::images::config(&[diff_id], "a")).unwrap();
+        drop(store);
+        let full = (0..).find(|n| std::fs::File::create(directory.path().join(format!("{n}"))).is_err());
+        assert!(full.is_some());
+
+        let store = Store::open(&root).unwrap();
+        assert!(store.image(&id).is_ok());
+        let error = store.tag(&name("app"), &id).unwrap_err();
+        assert!(error.to_string().starts_with("cannot write `"), "{error}");
         drop(store);
         rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
     });

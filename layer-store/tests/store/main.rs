@@ -4,9 +4,11 @@
 
 mod apply;
 mod cache_limits;
+mod check;
 mod compression;
 mod drivers;
 mod files;
+mod flushed;
 mod hostile;
 mod images;
 mod kept_tars;
@@ -20,4 +22,5 @@ mod tar;
 mod tar_layers;
 mod unpack;
 mod usage;
+mod version;
 mod volumes;

@@ -147,6 +147,16 @@ impl TestEnv {
         run(command, input.as_ref(), self.timeout)
     }
 
+    /// Runs `wrapper`, a program and its arguments, with the program and `arguments` behind them.
+    pub fn wharf_under(&self, wrapper: &[&str], arguments: &[&str]) -> Output {
+        let program = self.command();
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program.get_program()).args(program.get_args()).args(arguments);
+        let variables = program.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.env_clear().envs(variables).current_dir(self.work());
+        run(command, b"", self.timeout)
+    }
+
     /// Returns the program in its environment, for tests that need the running process.
     pub fn command(&self) -> Command {
         let mut command = match self.user {
@@ -243,6 +253,13 @@ mod tests {
         let output = env.wharf_with_input(&["-c", "cat sub/name -; echo bad >&2; exit 3"], "input").exits_with(3);
         assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("contentinput", "bad\n"));
         assert_eq!(env.wharf(&["-c", "kill -9 $$"]).signal, Some(9));
+    }
+
+    #[test]
+    fn a_wrapper_runs_the_program_in_the_same_environment() {
+        let env = TestEnv::new("/bin/sh");
+        let output = env.wharf_under(&["nice", "-n", "1"], &["-c", "echo $WHARF_ROOT; pwd; nice"]).success();
+        assert_eq!(output.stdout, format!("{}\n{}\n1\n", env.store().display(), env.work().display()));
     }
 
     #[test]
