@@ -33,7 +33,7 @@ use world::World;
 /// Breaches in a test.
 const SAMPLE: usize = 60;
 /// Kills at random moments, of `make crash`.
-const RANDOM: u64 = 500;
+const RANDOM: u32 = 500;
 const THREADS: usize = 2;
 
 type Job = (&'static Scene, Point);
@@ -100,13 +100,15 @@ fn every_point(world: &World) -> ExitCode {
             all_failed += failed.len();
         }
     }
-    let jobs: Vec<(&Scene, u64)> = SCENES.iter().cycle().zip(0..RANDOM).collect();
-    let (struck, failed) = at_once(&jobs, |(scene, at)| world.kill(scene, || std::thread::sleep(moment(*at))));
+    let lengths: Vec<(&Scene, Duration)> = SCENES.iter().map(|scene| (scene, world.length(scene))).collect();
+    let jobs: Vec<(&(&Scene, Duration), u32)> = lengths.iter().cycle().zip(0..RANDOM).collect();
+    let (struck, failed) =
+        at_once(&jobs, |((scene, length), at)| world.kill(scene, || std::thread::sleep(moment(*length, *at))));
     println!("random moments: {} kills, {struck} broken off, {} wrong: {failed:#?}", jobs.len(), failed.len());
     if all_failed + failed.len() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Moments in the first 150 ms, spread by a fixed multiplier.
-fn moment(at: u64) -> Duration {
-    Duration::from_micros(at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 47)
+/// Moments of a command that takes `length`, spread by a fixed multiplier.
+fn moment(length: Duration, at: u32) -> Duration {
+    length * (at.wrapping_mul(0x9E37_79B1) >> 22) / 1024
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use test_support::images::Tar;
 use test_support::{Auth, Output, Registry, TestEnv, images};
@@ -116,6 +117,14 @@ impl World {
         }
         copy.must_be_whole();
         output.code != Some(0)
+    }
+
+    /// Returns how long the scene's command takes, undisturbed.
+    pub(crate) fn length(&self, scene: &Scene) -> Duration {
+        let copy = self.copy(scene);
+        let start = Instant::now();
+        copy.run().success();
+        start.elapsed()
     }
 
     /// Kills the scene's command when `moment` returns.
