@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use layer_store::{CacheRecord, Depth, Prune, PruneImages, Store};
+use layer_store::{CacheRecord, Compression, Depth, Prune, PruneCache, PruneImages, Store};
 use oci::{Descriptor, DiffId, Document, Manifest, MediaType};
 
 use crate::images::{config, image, name};
@@ -78,8 +78,9 @@ impl Stocked {
     /// The names of the images that can be used: their layers can be mounted.
     fn usable(&self) -> Vec<String> {
         let images = self.place.store.images().unwrap().into_iter().filter_map(Result::ok);
-        let is_usable = |image: &layer_store::Image| {
-            image.config.value().rootfs.diff_ids.iter().all(|id| self.place.store.has_layer(id).unwrap())
+        let is_usable = |image: &layer_store::ListedImage| {
+            let config = self.place.store.config(&image.id).unwrap();
+            config.value().rootfs.diff_ids.iter().all(|id| self.place.store.has_layer(id).unwrap())
         };
         let mut names: Vec<String> =
             images.filter(is_usable).flat_map(|image| image.tags).map(|tag| tag.familiar()).collect();
@@ -253,8 +254,7 @@ fn what_a_running_command_uses_is_not_mended() {
 fn a_check_beside_builds_and_prunes_finds_nothing_wrong() {
     let place = Place::new();
     let root = place.store.root().to_owned();
-    let everything =
-        Prune { images: PruneImages::All, build_cache: true, dry_run: false, until: None, labels: Vec::new() };
+    let everything = Prune { images: PruneImages::All, build_cache: PruneCache::All, ..Prune::default() };
     let build = || {
         for round in 0..8 {
             let place = Store::open(&root).unwrap();
@@ -264,7 +264,7 @@ fn a_check_beside_builds_and_prunes_finds_nothing_wrong() {
             place.apply(&blob, &diff_id).unwrap();
             let id = place.add_image(&config(std::slice::from_ref(&diff_id), &round.to_string())).unwrap();
             place.tag(&name("app"), &id).unwrap();
-            place.manifest(&id).unwrap();
+            place.manifest(&id, Compression::default()).unwrap();
             drop(place);
             Store::open(&root).unwrap().prune(&everything).unwrap();
         }
