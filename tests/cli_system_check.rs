@@ -43,14 +43,18 @@ fn a_store_that_is_whole_is_said_to_be_and_left_as_it_is() {
 fn what_is_broken_is_told_and_mended_and_works_again() {
     let env = env();
     let base = layer(&env, "base", 0);
-    std::fs::write(base.join("tree/etc/passwd"), "evil:x:0:0::/:/bin/sh\n").expect("the store is ours");
+    let tar = base.join("layer.tar");
+    let mut bytes = std::fs::read(&tar).expect("the store is ours");
+    let root = bytes.windows(5).position(|bytes| bytes == b"root:").expect("there is a user root");
+    bytes[root..root + 4].copy_from_slice(b"evil");
+    std::fs::write(&tar, bytes).expect("the store is ours");
     assert!(env.wharf(&["system", "check", "--quick"]).success().stdout.ends_with("whole\n"));
     let found = env.wharf(&["system", "check"]).exits_with(1).stdout;
     assert!(found.starts_with("layer sha256:") && found.ends_with(": 1 problem\n"), "{found}");
-    let why = ": its tree is not what its tar unpacks to; `--repair` unpacks it again from blob sha256:";
-    assert!(found.contains(why), "{found}");
+    let why = "; `--repair` makes it again from blob sha256:";
+    assert!(found.contains(": its tar has diff ID sha256:") && found.contains(why), "{found}");
     let mended = env.wharf(&["system", "check", "--repair"]).success().stdout;
-    assert!(mended.contains("; mended: unpacks it again from blob sha256:"), "{mended}");
+    assert!(mended.contains("; mended: makes it again from blob sha256:"), "{mended}");
     assert!(mended.ends_with(": the store is whole again, 1 mended\n"), "{mended}");
     env.wharf(&["system", "check"]).success();
     let passwd = env.wharf(&["run", "--rm", "--network=none", "app", "cat", "/etc/passwd"]).success().stdout;
@@ -76,8 +80,8 @@ fn an_image_that_cannot_be_used_goes_and_can_be_built_again() {
 #[test]
 fn a_store_of_a_newer_version_is_refused() {
     let env = TestEnv::new(env!("CARGO_BIN_EXE_wharf"));
-    std::fs::write(env.store().join("version.json"), "{\"version\":2}").expect("the store is ours");
+    std::fs::write(env.store().join("version.json"), "{\"version\":3}").expect("the store is ours");
     let refused = env.wharf(&["images"]).exits_with(1).stderr;
-    assert!(refused.contains("is a store of version 2, and this program reads stores up to version 1"), "{refused}");
+    assert!(refused.contains("is a store of version 3, and this program reads stores up to version 2"), "{refused}");
     assert!(refused.contains("hint: use the newer wharf"), "{refused}");
 }

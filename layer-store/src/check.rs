@@ -215,7 +215,7 @@ pub enum Repair {
     Remove,
     /// It is removed, and so are these images with their names, which cannot be used without it.
     RemoveWithImages(Vec<ImageId>),
-    /// It is unpacked again from this blob, which is here.
+    /// It is made again from this blob, which is here.
     Apply(Box<Descriptor>),
     /// Its index is made again from its tar.
     MakeIndex,
@@ -237,7 +237,7 @@ impl fmt::Display for Repair {
                 let ids: Vec<&str> = images.iter().map(|id| id.0.short()).collect();
                 write!(f, "removes it, and what cannot be used without it: image {}", ids.join(", "))
             }
-            Self::Apply(blob) => write!(f, "unpacks it again from blob {}", blob.digest),
+            Self::Apply(blob) => write!(f, "makes it again from blob {}", blob.digest),
             Self::MakeIndex => f.write_str("makes its index again"),
             Self::ForgetManifest(digest) => write!(f, "forgets manifest {digest}"),
             Self::WriteRecord => f.write_str("writes its record anew"),

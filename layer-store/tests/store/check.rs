@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use layer_store::{CacheRecord, Compression, Depth, Prune, PruneCache, PruneImages, Store};
+use layer_store::{CacheRecord, Compression, Depth, Driver, DriverChoice, Prune, PruneCache, PruneImages, Store};
 use oci::{Descriptor, DiffId, Document, Manifest, MediaType};
 
 use crate::images::{config, image, name};
-use crate::place::Place;
+use crate::place::{Place, in_mount_namespace};
 use crate::tar::{directory, file, hard_link, tar};
 use crate::tar_layers::{Kind, Written, write};
 
@@ -17,12 +17,17 @@ struct Stocked {
     pulled: DiffId,
     blob: Descriptor,
     built: DiffId,
+    driver: Driver,
 }
 
 impl Stocked {
     /// Image `pulled` of a tar that others wrote, and image `built` of that and of one written here, which is cached too.
     fn new() -> Self {
-        let place = Place::new();
+        Self::with(Driver::Tree)
+    }
+
+    fn with(driver: Driver) -> Self {
+        let place = Place::with(driver);
         // not in the order that our tars have
         let bytes = tar(&[file("z", "foreign"), directory("d/"), file("d/a", "1"), hard_link("b", "d/a")]);
         let pulled = place.apply(&bytes).unwrap();
@@ -40,7 +45,7 @@ impl Stocked {
             CacheRecord { diff_id: Some(built.clone()), recipe: serde_json::Value::Null, created: String::new() };
         place.store.remember(&"a".repeat(64).parse().unwrap(), &record).unwrap();
         place.store.make_volume(&"data".parse().unwrap(), &BTreeMap::new()).unwrap();
-        Self { place: place.reopen(), pulled, blob, built }
+        Self { place: place.reopen(), pulled, blob, built, driver }
     }
 
     fn root(&self) -> &Path {
@@ -66,7 +71,7 @@ impl Stocked {
 
     /// Repairs, and returns what was done; afterwards nothing is wrong but `left` things, and a prune fails at nothing.
     fn repaired(&self, left: usize) -> Vec<String> {
-        let store = Store::open(self.root()).unwrap();
+        let store = Store::open_with(self.root(), DriverChoice::Only(self.driver)).unwrap();
         let repaired = store.repair(Depth::Whole).unwrap();
         assert_eq!(repaired.left.len(), left, "{:?}", repaired.left);
         drop(store);
@@ -137,7 +142,7 @@ fn a_blob_that_is_cut_short_is_found_by_its_size() {
 }
 
 #[test]
-fn a_broken_tree_of_others_is_unpacked_again_from_its_blob() {
+fn a_broken_tree_of_others_is_made_again_from_its_blob() {
     let damages: [fn(&Path); 5] = [
         |tree| std::fs::write(tree.join("z"), "forei9n").unwrap(),
         |tree| std::fs::remove_file(tree.join("d/a")).unwrap(),
@@ -148,7 +153,7 @@ fn a_broken_tree_of_others_is_unpacked_again_from_its_blob() {
     for damage in damages {
         let stocked = Stocked::new();
         damage(&stocked.layer(&stocked.pulled).join("tree"));
-        let expected = format!("layer: unpacks it again from blob {}", stocked.blob.digest);
+        let expected = format!("layer: makes it again from blob {}", stocked.blob.digest);
         assert_eq!(stocked.repaired(0), [expected]);
         assert_eq!(std::fs::read(stocked.layer(&stocked.pulled).join("tree/z")).unwrap(), b"foreign");
         assert_eq!(stocked.usable(), ["built:latest", "pulled:latest"]);
@@ -157,10 +162,41 @@ fn a_broken_tree_of_others_is_unpacked_again_from_its_blob() {
 }
 
 #[test]
+fn a_broken_tar_of_others_is_made_again_from_its_blob_and_a_broken_index_from_the_tar() {
+    let blob = "makes it again from blob";
+    let damages: [(&str, fn(&Path)); 5] = [
+        (blob, |layer| std::fs::write(layer.join("layer.tar"), "short").unwrap()),
+        (blob, |layer| std::fs::remove_file(layer.join("layer.tar")).unwrap()),
+        (blob, |layer| {
+            let mut bytes = std::fs::read(layer.join("layer.tar")).unwrap();
+            bytes[513] ^= 1;
+            std::fs::write(layer.join("layer.tar"), bytes).unwrap();
+        }),
+        ("makes its index again", |layer| std::fs::write(layer.join("layer.erofs"), "short").unwrap()),
+        ("makes its index again", |layer| {
+            let mut bytes = std::fs::read(layer.join("layer.erofs")).unwrap();
+            bytes[1300] ^= 1;
+            std::fs::write(layer.join("layer.erofs"), bytes).unwrap();
+        }),
+    ];
+    for (repair, damage) in damages {
+        let stocked = Stocked::with(Driver::Erofs);
+        damage(&stocked.layer(&stocked.pulled));
+        let mended = stocked.repaired(0);
+        assert!(mended.len() == 1 && mended[0].contains(repair), "{mended:?}");
+        in_mount_namespace(|| {
+            let view = stocked.place.view(&stocked.pulled);
+            assert_eq!(std::fs::read(view.path().join("z")).unwrap(), b"foreign");
+        });
+        assert_eq!(stocked.usable(), ["built:latest", "pulled:latest"]);
+    }
+}
+
+#[test]
 fn a_layer_that_is_gone_comes_back_from_its_blob() {
     let stocked = Stocked::new();
     std::fs::remove_dir_all(stocked.layer(&stocked.pulled)).unwrap();
-    let expected = format!("layer: it is not here: unpacks it again from blob {}", stocked.blob.digest);
+    let expected = format!("layer: it is not here: makes it again from blob {}", stocked.blob.digest);
     assert_eq!(stocked.problems(Depth::Quick), [expected]);
     assert_eq!(stocked.repaired(0).len(), 1);
     assert_eq!(stocked.usable(), ["built:latest", "pulled:latest"]);

@@ -49,10 +49,11 @@ impl Place {
 
     /// Ends this command and starts another on the same store.
     pub(crate) fn reopen(self) -> Self {
+        let driver = self.driver();
         let Self { store, directory } = self;
         let root = store.root().to_owned();
         drop(store);
-        Self { store: Store::open_with(&root, DriverChoice::Only(Driver::Tree)).unwrap(), directory }
+        Self { store: Store::open_with(&root, DriverChoice::Only(driver)).unwrap(), directory }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
