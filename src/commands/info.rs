@@ -42,7 +42,7 @@ pub(crate) fn info(args: &InfoArgs, session: &Session) -> anyhow::Result<u8> {
     let status = obstacle.map(|obstacle| format!("no erofs: {obstacle}")).unwrap_or_default();
     let machine = rustix::system::uname();
     let memory = rustix::system::sysinfo();
-    let memory = u64::try_from(memory.totalram).unwrap_or(u64::MAX).saturating_mul(memory.mem_unit.into());
+    let memory = memory.totalram.saturating_mul(memory.mem_unit.into());
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let values = |memory: String| {
         vec![

@@ -11,6 +11,9 @@ use crate::place::{Place, in_mount_namespace};
 use crate::tar::{directory, file, hard_link, tar};
 use crate::tar_layers::{Kind, Written, write};
 
+/// Breaks a layer, whose directory it is given.
+type Damage = fn(&Path);
+
 /// A store with one of everything, and what is in it.
 struct Stocked {
     place: Place,
@@ -143,7 +146,7 @@ fn a_blob_that_is_cut_short_is_found_by_its_size() {
 
 #[test]
 fn a_broken_tree_of_others_is_made_again_from_its_blob() {
-    let damages: [fn(&Path); 5] = [
+    let damages: [Damage; 5] = [
         |tree| std::fs::write(tree.join("z"), "forei9n").unwrap(),
         |tree| std::fs::remove_file(tree.join("d/a")).unwrap(),
         |tree| std::fs::write(tree.join("new"), "").unwrap(),
@@ -164,7 +167,7 @@ fn a_broken_tree_of_others_is_made_again_from_its_blob() {
 #[test]
 fn a_broken_tar_of_others_is_made_again_from_its_blob_and_a_broken_index_from_the_tar() {
     let blob = "makes it again from blob";
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         (blob, |layer| std::fs::write(layer.join("layer.tar"), "short").unwrap()),
         (blob, |layer| std::fs::remove_file(layer.join("layer.tar")).unwrap()),
         (blob, |layer| {
@@ -204,7 +207,7 @@ fn a_layer_that_is_gone_comes_back_from_its_blob() {
 
 #[test]
 fn a_broken_layer_without_a_blob_goes_with_the_images_that_need_it_and_no_other() {
-    let damages: [fn(&Path); 4] = [
+    let damages: [Damage; 4] = [
         |layer| {
             let mut bytes = std::fs::read(layer.join("layer.tar")).unwrap();
             bytes[515] ^= 1;
