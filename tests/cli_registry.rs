@@ -197,3 +197,30 @@ fn an_image_of_several_owners_goes_through_a_store_of_one_id() {
     assert_eq!(digest(&env.wharf(&["push", &again]).exits_with(0).stdout), digest(&pulled.stdout));
     env.wharf(&["rmi", "-f", &name, &again]).exits_with(0);
 }
+
+#[test]
+fn a_blob_that_was_damaged_here_is_refused_there_and_mended() {
+    let registry = Registry::start(Auth::None);
+    images::push_base(&registry, "demo/base:1", &[images::busybox_rootfs()]);
+    let env = env();
+    let name = format!("{}/demo/base:1", registry.address());
+    env.wharf(&["pull", &name]).exits_with(0);
+    let manifest = env.wharf(&["inspect", "-f", "{{index .RepoDigests 0}}", &name]).success().stdout;
+    assert!(manifest.contains("@sha256:"), "{manifest}");
+    let blobs = env.store().join("blobs/sha256");
+    let largest =
+        std::fs::read_dir(&blobs).expect("the store is ours").map(|entry| entry.expect("it is listed").path());
+    let largest =
+        largest.max_by_key(|path| path.metadata().map_or(0, |metadata| metadata.len())).expect("there is one");
+    let mut bytes = std::fs::read(&largest).expect("the store is ours");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&largest, bytes).expect("the store is ours");
+    let elsewhere = Registry::start(Auth::None);
+    let other = format!("{}/demo/base:1", elsewhere.address());
+    env.wharf(&["tag", &name, &other]).exits_with(0);
+    let refused = env.wharf(&["push", &other]).exits_with(1).stderr;
+    assert!(refused.contains("DIGEST_INVALID") && refused.contains("hint: `wharf system check` tells"), "{refused}");
+    env.wharf(&["system", "check", "--repair"]).exits_with(0);
+    env.wharf(&["push", &other]).exits_with(0);
+}

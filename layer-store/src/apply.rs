@@ -145,7 +145,7 @@ impl Store {
         decompress::decompress(blob).map_err(|error| unreadable(error, diff_id))
     }
 
-    /// Reads a blob of this store to its end: it is what its digest says, and holds the layer `diff_id`.
+    /// Reads a blob of this store to its end: it holds the layer `diff_id`.
     pub(crate) fn verify_blob(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<(), ApplyError> {
         finish(&mut Hashing::new(self.open_tar(layer, diff_id)?, diff_id.0.algorithm()), diff_id).map(drop)
     }

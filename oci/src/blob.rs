@@ -23,7 +23,7 @@ pub enum BlobError {
 
 /// A place that holds blobs.
 pub trait BlobSource: Send + Sync {
-    /// Opens `blob` for reading; the reader fails when the bytes turn out not to be the blob's.
+    /// Opens `blob` for reading; the reader fails when the bytes turn out not to be the blob's, as far as they are not known to be.
     ///
     /// # Errors
     ///
@@ -70,27 +70,46 @@ pub trait BlobWriter: Write + Send {
 #[derive(Debug)]
 pub struct Verified<R> {
     inner: R,
-    hasher: Option<Hasher>,
+    check: Check,
     digest: Digest,
     size: u64,
     read: u64,
 }
 
+/// What is still to be compared when the bytes end.
+#[derive(Debug)]
+enum Check {
+    Digest(Hasher),
+    Size,
+    Done,
+}
+
 impl<R: Read> Verified<R> {
     /// Reads `inner` as the content of `blob`.
     pub fn new(inner: R, blob: &Descriptor) -> Self {
-        let hasher = Some(Hasher::new(blob.digest.algorithm()));
-        Self { inner, hasher, digest: blob.digest.clone(), size: blob.size, read: 0 }
+        Self::with(inner, blob, Check::Digest(Hasher::new(blob.digest.algorithm())))
+    }
+
+    /// Reads `inner` as the content of `blob`, whose digest was compared when the bytes were kept: only their number is compared.
+    pub fn known(inner: R, blob: &Descriptor) -> Self {
+        Self::with(inner, blob, Check::Size)
+    }
+
+    fn with(inner: R, blob: &Descriptor, check: Check) -> Self {
+        Self { inner, check, digest: blob.digest.clone(), size: blob.size, read: 0 }
     }
 
     /// Reads through `wrap` from here on; what it hands out is verified as before.
     pub fn map<S>(self, wrap: impl FnOnce(R) -> S) -> Verified<S> {
-        let Self { inner, hasher, digest, size, read } = self;
-        Verified { inner: wrap(inner), hasher, digest, size, read }
+        let Self { inner, check, digest, size, read } = self;
+        Verified { inner: wrap(inner), check, digest, size, read }
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        let check = std::mem::replace(&mut self.check, Check::Done);
+        if matches!(check, Check::Done) {
+            return Ok(());
+        }
         if self.read != self.size {
             let (digest, expected, actual) = (self.digest.clone(), self.size, self.read);
             return Err(io::Error::new(
@@ -98,6 +117,7 @@ impl<R: Read> Verified<R> {
                 BlobError::SizeMismatch { digest, expected, actual },
             ));
         }
+        let Check::Digest(hasher) = check else { return Ok(()) };
         let actual = hasher.finish();
         if actual != self.digest {
             let expected = self.digest.clone();
@@ -117,7 +137,7 @@ impl<R: Read> Read for Verified<R> {
         if count == 0 || self.read > self.size {
             return self.finish().map(|()| 0);
         }
-        if let Some(hasher) = &mut self.hasher {
+        if let Check::Digest(hasher) = &mut self.check {
             hasher.update(&buffer[..count]);
         }
         Ok(count)
@@ -142,5 +162,13 @@ mod tests {
         assert!(read(b"hellO", b"hello").is_err());
         assert!(read(b"hell", b"hello").is_err());
         assert!(read(b"hello!", b"hello").is_err());
+    }
+
+    #[test]
+    fn of_known_bytes_only_the_number_is_compared() {
+        let blob = Descriptor::of(MediaType::OCI_LAYER, b"hello");
+        let read = |content: &'static [u8]| Verified::known(content, &blob).read_to_end(&mut Vec::new());
+        assert_eq!(read(b"hellO").unwrap(), 5);
+        assert!(read(b"hell").is_err() && read(b"hello!").is_err());
     }
 }

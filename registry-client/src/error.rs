@@ -77,6 +77,12 @@ impl RequestError {
         matches!(self.status(), Some(401 | 403))
     }
 
+    /// Tells whether the registry found that what it was sent is not what its digest says.
+    pub fn is_spoilt(&self) -> bool {
+        let Self::Status(refusal) = self else { return false };
+        refusal.words.as_ref().is_some_and(|words| words.has_code("DIGEST_INVALID"))
+    }
+
     /// Tells whether no registry was reached.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Exchange(error) if error.is_unreachable())

@@ -163,6 +163,11 @@ fn of_registry(error: &(dyn Error + 'static)) -> Option<String> {
         return host.map(|host| url(&host));
     }
     let registry = host.as_deref().map(registry_of)?;
+    if request.is_spoilt() {
+        return Some(
+            "`wharf system check` tells whether a blob here has been damaged, and with `--repair` mends it".to_owned(),
+        );
+    }
     if request.is_denied() && request.tried().is_some_and(|tried| tried.account.is_some()) {
         return Some(format!("to use another account, run `wharf login {registry}`"));
     }

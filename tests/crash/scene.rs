@@ -27,6 +27,14 @@ pub(crate) const SCENES: &[Scene] = &[
     Scene { loses: &["app:latest"], done: "no image is called", ..scene("rmi", &["rmi", "app"]) },
     Scene { loses: &["app:latest", "base:latest"], ..scene("image prune", &["image", "prune", "-af"]) },
     scene("builder prune", &["builder", "prune", "-f"]),
+    Scene { loses: &["app:latest", "base:latest"], ..scene("system prune", &["system", "prune", "-af", "--volumes"]) },
+    scene("save", &["save", "-q", "-o", "images.tar", "app"]),
+    Scene {
+        before: &[&["save", "-q", "-o", "images.tar", "app"], &["rmi", "app"], &["builder", "prune", "-af"]],
+        loses: &["app:latest"],
+        ..scene("load", &["load", "-q", "-i", "images.tar"])
+    },
+    Scene { before: &[&["export", "-o", "root.tar", "base"]], ..scene("import", &["import", "root.tar", "new"]) },
     scene("volume create", &["volume", "create", "new"]),
     Scene { done: "no volume is called", ..scene("volume rm", &["volume", "rm", "data"]) },
     scene("volume prune", &["volume", "prune", "-af"]),

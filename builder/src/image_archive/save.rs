@@ -20,6 +20,7 @@ use std::sync::Arc;
 use layer_store::{ArchiveWriter, Compression, ImageId, ManifestError, Store, TreeTarError};
 use oci::{
     BlobError, BlobSource, Descriptor, Document, ImageConfig, Index, LayerCompression, Manifest, MediaType, Reference,
+    Verified,
 };
 use serde::Serialize;
 
@@ -329,7 +330,9 @@ struct Blobs(CountedSource);
 
 impl Blobs {
     fn open(&self, blob: &Descriptor) -> Result<impl Read + use<>, SaveError> {
-        self.0.open(blob).map_err(|source| SaveError::Blob { blob: blob.clone(), source })
+        let content = self.0.open(blob).map_err(|source| SaveError::Blob { blob: blob.clone(), source })?;
+        // nobody may compare it before it is needed
+        Ok(Verified::new(content, blob))
     }
 
     /// Reads the end, at which the digest is compared.

@@ -211,7 +211,7 @@ fn nothing_is_visible_of_a_layer_that_is_not_the_one_named() {
         flipped[520] ^= 1;
         std::fs::write(place.blob(&blob.digest), flipped).unwrap();
         let diff_id = DiffId(blob.digest.clone());
-        assert!(matches!(place.store.apply(&blob, &diff_id), Err(ApplyError::Tar { .. })));
+        assert!(matches!(place.store.apply(&blob, &diff_id), Err(ApplyError::DiffIdMismatch { .. })));
         let longer = Descriptor { size: blob.size + 1, ..blob };
         assert!(place.store.apply(&longer, &diff_id).is_err());
         assert!(!place.store.has_layer(&diff_id).unwrap());
