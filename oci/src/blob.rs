@@ -79,7 +79,7 @@ pub struct Verified<R> {
 /// What is still to be compared when the bytes end.
 #[derive(Debug)]
 enum Check {
-    Digest(Hasher),
+    Digest(Box<Hasher>),
     Size,
     Done,
 }
@@ -87,7 +87,7 @@ enum Check {
 impl<R: Read> Verified<R> {
     /// Reads `inner` as the content of `blob`.
     pub fn new(inner: R, blob: &Descriptor) -> Self {
-        Self::with(inner, blob, Check::Digest(Hasher::new(blob.digest.algorithm())))
+        Self::with(inner, blob, Check::Digest(Box::new(Hasher::new(blob.digest.algorithm()))))
     }
 
     /// Reads `inner` as the content of `blob`, whose digest was compared when the bytes were kept: only their number is compared.
