@@ -59,7 +59,9 @@ pub(crate) fn keep<'a>(
     let output = Output::create(&path, Hasher::new(diff_id.0.algorithm())).map_err(failed("make", &path))?;
     let mut keeping = Keeping { tar, output, piece: vec![0; PIECE], filled: 0, fault: None };
     let index = index_of(Entries::new(&mut keeping), |_| Ok(()), indexing);
-    let rest = index.is_ok().then(|| io::copy(&mut keeping, &mut io::sink()));
+    // what an index cannot show is kept all the same
+    let is_tar = matches!(index, Ok(_) | Err(NoIndex::Fault(IndexFault::Unsuitable(_))));
+    let rest = is_tar.then(|| io::copy(&mut keeping, &mut io::sink()));
     if let Some(fault) = keeping.fault {
         return Err(failed("write", &path)(fault).into());
     }

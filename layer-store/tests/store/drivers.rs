@@ -53,6 +53,24 @@ fn each_driver_keeps_a_pulled_layer_in_its_form() {
 }
 
 #[test]
+fn a_layer_that_an_index_cannot_show_becomes_a_tree() {
+    in_mount_namespace(|| {
+        let place = Place::with(Driver::Erofs);
+        // an access control list: owner rwx, group r-x, others r-x
+        let mut acl = vec![2, 0, 0, 0];
+        for (tag, rights) in [(1_u16, 7_u16), (4, 5), (0x20, 5)] {
+            acl.extend([&tag.to_le_bytes()[..], &rights.to_le_bytes(), &[0xff; 4]].concat());
+        }
+        let listed = directory("d/").mode(0o755).pax("SCHILY.xattr.system.posix_acl_default", acl);
+        // much follows it, which belongs to the layer too
+        let layer = place.apply(&tar(&[listed, file("d/f", "x"), file("e", vec![7; 1 << 20])])).unwrap();
+        assert_eq!(place.store.layer(&layer).unwrap().form, Form::Tree);
+        assert_eq!(layer_files(&place.store, &layer), ["record.json", "tree"]);
+        assert_eq!(std::fs::read(place.view(&layer).path().join("d/f")).unwrap(), b"x");
+    });
+}
+
+#[test]
 fn a_pulled_layer_goes_out_as_it_came_and_without_its_blob_from_its_tar() {
     in_mount_namespace(|| {
         let place = Place::with(Driver::Erofs);
